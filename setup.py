@@ -1,0 +1,39 @@
+"Builds vit_mnist from settings.ini, which is the only place where its name, version and requirements stand."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).parent
+parser = ConfigParser(delimiters=["="])
+parser.read(root / "settings.ini", encoding="utf-8")
+cfg = parser["DEFAULT"]
+pythons = [f"3.{minor}" for minor in range(int(cfg["min_python"].split(".")[1]), 14)]
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(root / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    url=cfg["git_url"],
+    project_urls={"Documentation": cfg["doc_host"] + cfg["doc_baseurl"]},
+    keywords=cfg["keywords"].split(),
+    license="Apache-2.0 AND CC-BY-SA-3.0",
+    license_files=["LICENSE", "vit_mnist/mnist/LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        *(f"Programming Language :: Python :: {python}" for python in pythons),
+    ],
+    python_requires=f">={cfg['min_python']}",
+    packages=find_packages(include=["vit_mnist", "vit_mnist.*"]),
+    package_data={"vit_mnist": ["mnist/*"]},
+    install_requires=cfg["requirements"].split(),
+    extras_require={"dev": cfg["dev_requirements"].split()},
+    entry_points={"console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()]},
+    zip_safe=False,
+)

@@ -1,0 +1,36 @@
+"Runs notebooks again in place. Cells marked `#| slow` are skipped and keep their outputs."
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+NBS = Path(__file__).parent.parent / "nbs"
+
+
+class KeepSlow(NotebookClient):
+    "A client that leaves `#| slow` and `#| eval: false` cells as they are"
+
+    async def async_execute_cell(self, cell, cell_index, **kwargs):
+        directives = [line.replace(" ", "") for line in cell.source.splitlines() if line.startswith("#|")]
+        if {"#|slow", "#|eval:false"} & set(directives):
+            return cell
+        return await super().async_execute_cell(cell, cell_index, **kwargs)
+
+
+def run(path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    KeepSlow(notebook, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    text = nbformat.writes(notebook)
+    if path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    os.environ["IN_TEST"] = "1"  # nbdev's own mark: the last cell of a notebook does not export
+    for path in map(Path, sys.argv[1:] or sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)):
+        print(path.resolve().relative_to(NBS.parent), flush=True)
+        run(path.resolve())
