@@ -1,4 +1,5 @@
 "Runs notebooks again in place. Cells marked `#| slow` are skipped and keep their outputs."
+import logging
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def run(path: Path):
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
     os.environ["IN_TEST"] = "1"  # nbdev's own mark: the last cell of a notebook does not export
     for path in map(Path, sys.argv[1:] or sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)):
         print(path.resolve().relative_to(NBS.parent), flush=True)

@@ -179,15 +179,15 @@ def _torchvision(name, root, train):
     kwargs = {"split": name.removeprefix("emnist-")} if cls.__name__ == "EMNIST" else {}
     return cls(root, train=train, download=True, **kwargs)
 
-# %% ../nbs/00_data.ipynb #533e65d4
+# %% ../nbs/00_data.ipynb #d4852bd3
 def _half(name, root, train):
     "The training or the test half of the set `name` as a `Split`, upright and with labels from 0"
     if name == "mnist": unpack_mnist(root)
     try:
         with redirect_stdout(StringIO()): found = _torchvision(name, root, train)
     except (OSError, RuntimeError, ValueError, AssertionError, LookupError) as error:
-        why = str(error).strip().splitlines()[-1]
-        raise UserError(f"can't get {name} from torchvision's mirror ({why}); try again online, or use 'mnist', which needs no network") from error
+        why = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise UserError(f"can't get {name} ({why}); try again online, where a damaged {Path(root) / DATASETS[name]} is removed first, or use 'mnist', which needs no network") from error
     images, labels, classes = found.data[:, None], found.targets.long(), list(found.classes)
     if name == "qmnist": labels = labels[:, 0]
     if name.startswith("emnist-"): images = images.transpose(2, 3).contiguous()
