@@ -1,0 +1,42 @@
+# Everything a person does here, one target each; `make` alone lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(abspath $(VENV))/bin
+STAMP  := $(VENV)/.installed
+TIMEOUT := $(if $(shell command -v timeout),timeout 1200,)
+.DEFAULT_GOAL := help
+.PHONY: help setup data test test-slow lab notebooks clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; say which: make setup PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]"
+	@touch $(STAMP)
+
+setup: $(STAMP)  ## make .venv and install the project with its development tools
+
+data: $(STAMP)  ## unpack MNIST and show a summary
+	@$(BIN)/python -c "from vit_mnist.data import *; print(load_data(), cache_root(), sep='\n')"
+
+test: $(STAMP)  ## run all notebooks as tests, then pytest
+	OMP_NUM_THREADS=1 $(TIMEOUT) $(BIN)/nbdev_test --n_workers 2 --timing --do_print
+	$(BIN)/python -m pytest tests -m "not slow"
+
+test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
+	$(BIN)/nbdev_test --n_workers 0 --timing --do_print --flags slow
+	$(BIN)/python -m pytest tests -m slow
+
+lab: $(STAMP)  ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir nbs
+
+notebooks: $(STAMP)  ## run all notebooks in place; slow cells keep their outputs
+	$(BIN)/python tools/notebooks.py
+	$(BIN)/nbdev_clean
+
+clean:  ## remove what building and testing left; runs/ and .venv/ stay
+	rm -rf build dist *.egg-info _proc _docs .pytest_cache
+	find nbs tests tools benchmarks vit_mnist -name __pycache__ -prune -exec rm -rf {} +
