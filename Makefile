@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1200,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data test test-slow lab notebooks clean
+.PHONY: help setup data train test test-slow lab notebooks clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -20,7 +20,10 @@ $(STAMP): settings.ini setup.py pyproject.toml
 setup: $(STAMP)  ## make .venv and install the project with its development tools
 
 data: $(STAMP)  ## unpack MNIST and show a summary
-	@$(BIN)/python -c "from vit_mnist.data import *; print(load_data(), cache_root(), sep='\n')"
+	@$(BIN)/vit_mnist_data
+
+train: $(STAMP)  ## train the default Vision Transformer, about a minute on two cores
+	@$(BIN)/vit_mnist_train
 
 test: $(STAMP)  ## run all notebooks as tests, then pytest
 	OMP_NUM_THREADS=1 $(TIMEOUT) $(BIN)/nbdev_test --n_workers 2 --timing --do_print
