@@ -24,8 +24,8 @@ def _fail(command, message):
 def _parser(func):
     "fastcore's parser; options in two words are spelled with a hyphen, an underscore serves too"
     parser = anno_parser(func, prog=func.__name__)
-    for action in parser._actions:
-        for option in action.option_strings: parser._option_string_actions[option.replace("_", "-")] = action
+    for action in parser._actions[1:]:  # all but -h
+        for option in action.option_strings: parser._option_string_actions |= {option.replace("_", "-"): action, "--" + option[2:].replace("-", "_"): action}
         action.option_strings = [option.replace("_", "-") for option in action.option_strings]
     parser.error = lambda message: _fail(func.__name__, f"{message}; see {func.__name__} --help")
     return parser

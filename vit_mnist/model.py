@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-import torch, torch.nn.functional as F
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .errors import UserError, check_name
-from .data import generator, load_data, normalise, plot_digits, plot_patches, figure, random_seed, write_atomic
+from .data import normalise, random_seed, write_atomic
 
 # %% ../nbs/01_model.ipynb #29d9320d
 class CNN(nn.Module):

@@ -6,7 +6,7 @@
 __all__ = ['LIMITS', 'Settings']
 
 # %% ../nbs/02_settings.ipynb #ab23294f
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 
 from .errors import UserError
 
