@@ -11,3 +11,5 @@ from .data import *
 from .model import *
 from .settings import *
 from .training import *
+from .attention import *
+from .maps import *
