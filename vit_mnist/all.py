@@ -13,3 +13,4 @@ from .settings import *
 from .training import *
 from .attention import *
 from .maps import *
+from .pictures import *
