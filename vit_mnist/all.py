@@ -18,3 +18,6 @@ from .training import *
 from .attention import *
 from .maps import *
 from .pictures import *
+from .methods import *
+from .perturbation import *
+from .explanation import *
