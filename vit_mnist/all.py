@@ -21,3 +21,4 @@ from .pictures import *
 from .methods import *
 from .perturbation import *
 from .explanation import *
+from .faithfulness import *
