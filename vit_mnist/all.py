@@ -11,3 +11,6 @@ from .data import *
 from .model import *
 from .settings import *
 from .training import *
+
+# %% ../nbs/10_all.ipynb #b3915d6f
+__all__ = [name for name in globals() if not name.startswith("_")]
