@@ -10,4 +10,7 @@ from .errors import *
 from .data import *
 from .model import *
 from .settings import *
+from .optimizers import *
+from .callbacks import *
+from .loop import *
 from .training import *
