@@ -10,6 +10,9 @@ from .errors import *
 from .data import *
 from .model import *
 from .settings import *
+from .optimizers import *
+from .callbacks import *
+from .loop import *
 from .training import *
 
 # %% ../nbs/10_all.ipynb #b3915d6f
