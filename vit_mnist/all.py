@@ -13,4 +13,5 @@ from .settings import *
 from .optimizers import *
 from .callbacks import *
 from .loop import *
+from .checkpoints import *
 from .training import *
