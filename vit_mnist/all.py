@@ -13,6 +13,7 @@ from .settings import *
 from .optimizers import *
 from .callbacks import *
 from .loop import *
+from .checkpoints import *
 from .training import *
 
 # %% ../nbs/10_all.ipynb #b3915d6f
