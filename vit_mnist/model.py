@@ -7,7 +7,7 @@ __all__ = ['MODELS', 'CNN', 'Entry', 'list_models', 'Spec', 'create_model', 'mod
            'save_model', 'load_model']
 
 # %% ../nbs/01_model.ipynb #1ba2002c
-import importlib, inspect, json
+import inspect, json
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from .errors import UserError, check_name
+from .imports import import_submodule
 from .data import normalise, random_seed, write_atomic
 
 # %% ../nbs/01_model.ipynb #29d9320d
@@ -85,7 +85,7 @@ def create_model(
 )->nn.Module: # takes normalised images `[n, 1, 28, 28]`, returns logits `[n, num_classes]`; its `spec` says how it was built
     "A classifier by name; raises `UserError` for an unknown name or settings that don't fit"
     entry = MODELS[check_name("model", name, MODELS)]
-    cls = getattr(importlib.import_module(entry.module), entry.cls)
+    cls = getattr(import_submodule(entry.module), entry.cls)
     args = {**entry.args, **args}
     _check_args(name, cls, args)
     try:
@@ -120,6 +120,7 @@ def count_flops(
     model:nn.Module, # takes images `[n, 1, 28, 28]`
 )->int: # floating-point operations of one image's forward pass; a multiply-add counts as two
     "Cost of one image in matrix products and convolutions, as counted by torch"
+    from torch.utils.flop_counter import FlopCounterMode  # brings Triton along, 80 MB that loading a model need not pay
     training, device = model.training, next(model.parameters()).device
     counter = FlopCounterMode(display=False)
     try:
