@@ -14,6 +14,7 @@ from pathlib import Path
 from fastcore.script import anno_parser
 
 from .errors import UserError
+from .presets import find_preset
 from .settings import Settings, read_settings
 
 # %% ../nbs/09_cli.ipynb #be7544f8
@@ -75,6 +76,7 @@ def _given(options):
 def vit_mnist_train(
     out:str=None, # folder for the run's files, which must not exist yet (default: runs/MODEL-DATE-TIME)
     resume:str=None, # folder of an interrupted run to go on with
+    preset:str=None, # settings found by measuring: fast or explain
     settings:str=None, # JSON file of settings to start from, for example the config.json of a run
     model:str=None, # name of the model, one of `list_models()` (default: vit)
     model_args:str=None, # settings of the model, in place of its entry's, as JSON: '{"depth": 2}'
@@ -108,8 +110,9 @@ def vit_mnist_train(
     device:str=None, # auto, cpu, cuda or mps (default: auto)
 ):
     "Train a classifier; prints test accuracy and where the run folder is"
+    if preset and (settings or resume): raise UserError("--preset says where to start, and so do --settings and --resume; give one of them")
     given, start = _given(locals()), settings or resume and Path(resume) / "config.json"
-    chosen = replace(read_settings(start) if start else Settings(), **given)
+    chosen = find_preset(preset, **given) if preset else replace(read_settings(start) if start else Settings(), **given)
     from vit_mnist.training import train  # torch takes seconds that --help and a mistake need not pay
     run = train(chosen, out, resume=resume)
     print(f"test accuracy {100 * run.metrics['test_accuracy']:.2f} % after {run.metrics['train_seconds']:.0f} s of training; files in {run.folder}")
