@@ -8,6 +8,10 @@ __all__ = []
 # %% ../nbs/10_all.ipynb #57f73242
 from .errors import *
 from .data import *
+from .digits import *
 from .model import *
 from .settings import *
 from .training import *
+from .runs import *
+from .evaluation import *
+from .prediction import *
