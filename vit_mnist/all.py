@@ -14,4 +14,5 @@ from .optimizers import *
 from .callbacks import *
 from .loop import *
 from .checkpoints import *
+from .tracking import *
 from .training import *

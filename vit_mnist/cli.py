@@ -75,6 +75,7 @@ def _given(options):
 def vit_mnist_train(
     out:str=None, # folder for the run's files, which must not exist yet (default: runs/MODEL-DATE-TIME)
     resume:str=None, # folder of an interrupted run to go on with
+    tracking:str="wandb", # wandb (online when logged in, otherwise in the run's folder) or disabled
     settings:str=None, # JSON file of settings to start from, for example the config.json of a run
     model:str=None, # name of the model, one of `list_models()` (default: vit)
     model_args:str=None, # settings of the model, in place of its entry's, as JSON: '{"depth": 2}'
@@ -110,6 +111,6 @@ def vit_mnist_train(
     "Train a classifier; prints test accuracy and where the run folder is"
     given, start = _given(locals()), settings or resume and Path(resume) / "config.json"
     chosen = replace(read_settings(start) if start else Settings(), **given)
-    from vit_mnist.training import train  # torch takes seconds that --help and a mistake need not pay
-    run = train(chosen, out, resume=resume)
+    from vit_mnist.training import plot_predictions, train  # torch takes seconds that --help and a mistake need not pay
+    run = train(chosen, out, resume=resume, tracking=tracking, pictures={"predictions": plot_predictions})
     print(f"test accuracy {100 * run.metrics['test_accuracy']:.2f} % after {run.metrics['train_seconds']:.0f} s of training; files in {run.folder}")
