@@ -206,9 +206,7 @@ class Checkpoints(Callback):
         while self.handlers: signal.signal(*self.handlers.popitem())
 
     def save(self, run):
-        if run.main and self.saved[0] != run.step:
-            for callback in run.callbacks: callback.on_checkpoint(run)
-            save_checkpoint(run, run.folder / "checkpoints")
+        if run.main and self.saved[0] != run.step: save_checkpoint(run, run.folder / "checkpoints")
         self.saved = run.step, time.monotonic()
 
     def stop_if_asked(self, run):

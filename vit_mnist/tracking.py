@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['wandb_mode', 'start_wandb', 'Tracker', 'log_result', 'read_tracked']
 
-# %% ../nbs/02_tracking.ipynb #1f5f67d9
-import json, netrc, os, struct, tempfile, threading, uuid, warnings
+# %% ../nbs/02_tracking.ipynb #fcbc2a92
+import json, math, netrc, os, struct, tempfile, threading, time, uuid, warnings
 from dataclasses import asdict
 from pathlib import Path
 from queue import Queue
@@ -39,7 +39,7 @@ def _run_id(folder):
 # %% ../nbs/02_tracking.ipynb #64501266
 def _settings(wandb, mode):
     "Quiet; offline also without looking for the machine's cloud"
-    wanted = dict(mode=mode, init_timeout=10, silent=True, console="off", x_save_requirements=False, x_transaction_log_flush_interval=1.)
+    wanted = dict(mode=mode, init_timeout=10, silent=True, console="off", x_save_requirements=False)
     if mode != "online": wanted |= dict(x_disable_stats=True, x_disable_meta=True, x_disable_machine_info=True)
     return wandb.Settings(**{name: value for name, value in wanted.items() if name in wandb.Settings.model_fields})
 
@@ -61,13 +61,14 @@ def start_wandb(
         except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError, TimeoutError) as error:
             if mode != "online": raise
             warnings.warn(f"Weights & Biases did not answer ({type(error).__name__}): tracked offline in {home}")
+            wandb.teardown()  # its process holds on to the id
             return begin("offline")
     finally: tempfile.tempdir = before
 
 # %% ../nbs/02_tracking.ipynb #bdf589a8
 class Tracker(Callback):
     "Tells Weights & Biases what happens, from a thread of its own; if that fails, the run goes on with a warning"
-    def __init__(self): self.queue, self.rows, self.thread = Queue(), [], None
+    def __init__(self): self.queue, self.rows, self.recent, self.thread = Queue(), [], [], None
 
     def on_start(self, run):
         config = {**asdict(run.settings), "parameters": count_parameters(run.model), "processes": run.accelerator.num_processes}
@@ -80,10 +81,6 @@ class Tracker(Callback):
         if len(self.rows) > 20: self.flush()
 
     def on_epoch(self, run): self.flush({key: value for key, value in run.history[-1].items() if key not in ("epoch", "step")})
-
-    def on_checkpoint(self, run):
-        self.flush()
-        self.queue.join()
 
     def on_end(self, run):
         self.queue.put(lambda wandb_run: log_result(wandb_run, run.folder, run.step, run.metrics))
@@ -101,8 +98,23 @@ class Tracker(Callback):
         steps, values, others = zip(*self.rows)
         rows = [{"loss": loss, "grad_norm": norm, **other} for (loss, norm), other in zip(torch.stack(values).tolist(), others)]
         rows[-1] |= more or {}
-        for step, row in zip(steps, rows): self.queue.put(lambda wandb_run, step=step, row=row: wandb_run.log(row, step=step, commit=True))
+        for step, row in zip(steps, rows): self.log({"step": step, **row})
         self.rows.clear()
+
+    def log(self, row):
+        "Puts one row in the queue, and remembers those of the last minute"
+        now = time.monotonic()
+        self.queue.put(lambda wandb_run: wandb_run.log(row, step=int(row["step"]), commit=True))
+        self.recent = [(then, old) for then, old in self.recent if now - then < 60] + [(now, row)]
+
+    def state_dict(self):
+        self.flush()
+        rows = [row for _, row in self.recent]
+        return {key: torch.tensor([row.get(key, math.nan) for row in rows], dtype=torch.float64) for key in sorted({key for row in rows for key in row})}
+
+    def load_state_dict(self, tensors):
+        for values in zip(*(tensor.tolist() for tensor in tensors.values())):
+            self.log({key: value for key, value in zip(tensors, values) if not math.isnan(value)})
 
     def _work(self, folder, config):
         "The thread: begins, does what is in the queue, ends"
@@ -142,16 +154,17 @@ def _records(path, block=32768):
         _, size, kind = struct.unpack("<IHB", content[at:at + 7])
         parts += content[at + 7:at + 7 + size]
         at += 7 + size
+        if at > len(content): return  # cut off in the middle
         if kind in (1, 4): yield parts; parts = b""  # whole, or the last part
 
 # %% ../nbs/02_tracking.ipynb #3d369407
 def read_tracked(
     folder:Path, # of a run
 )->dict: # "history": rows by step; "config"; "artifacts": names; "files": paths of media; "ids"
-    "What the offline files of a run hold, all of its parts together"
+    "What the `.wandb` files of a run hold, all of its parts together"
     from wandb.proto.wandb_internal_pb2 import Record  # seconds
     found = {"history": {}, "config": {}, "artifacts": [], "files": [], "ids": set()}
-    for path in sorted(Path(folder).glob("wandb/offline-run-*/*.wandb")):
+    for path in sorted(Path(folder).glob("wandb/*run-*/*.wandb")):
         for content in _records(path):
             record = Record.FromString(content)
             row = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}

@@ -65,10 +65,12 @@ class ProgressBar(Callback):
     def __init__(self): self.bar, self.accuracy = None, ""
 
     def on_start(self, run):
+        if not run.main: return
         print(describe_processes(run.accelerator, run.loss_sum.device), *([f"files in {run.folder}"] if run.folder else []), sep="; ")
         self.bar = tqdm(total=run.total_images, initial=run.images, unit=" images", unit_scale=True, mininterval=.5)
 
     def on_step(self, run):
+        if self.bar is None: return
         if run.step % 20 == 0: self.bar.set_postfix_str(f"loss {run.loss.item():.3f}{self.accuracy}", refresh=False)
         self.bar.update(run.images - self.bar.n)
 
@@ -89,6 +91,7 @@ class LiveCurves(Callback):
     "Draws the curves again after each epoch, in a notebook"
     def on_start(self, run): self.shown = None
     def on_epoch(self, run):
+        if run.accelerator.num_processes > 1: return  # a process that a notebook started has no way to draw in it
         from IPython.display import display  # there in a notebook
         if self.shown: self.shown.update(plot_history(run.history))
         else: self.shown = display(plot_history(run.history), display_id=True)
@@ -175,6 +178,6 @@ def train(
     model = create_model(settings.model, seed=settings.seed, **{"num_classes": len(data.classes), **settings.model_args})
     model.spec = replace(model.spec, mean=data.mean, std=data.std, classes=data.classes)
     folder = _run_folder(accelerator, out, resume, settings.model)
-    if callbacks is None: callbacks = [ProgressBar(), *([LiveCurves()] if in_notebook() else [])] if accelerator.is_main_process else []
+    if callbacks is None: callbacks = [ProgressBar(), *([LiveCurves()] if in_notebook() else [])]
     writers = [RunFolder(data, pictures or {"predictions": plot_predictions}), *([Tracker()] if tracking == "wandb" else [])] if accelerator.is_main_process else []
     return fit(model, data, settings, [Resume(), *callbacks, *writers, Checkpoints()], folder)
