@@ -20,7 +20,9 @@ from .optimizers import *
 from .callbacks import *
 from .loop import *
 from .checkpoints import *
+from .tracking import *
 from .training import *
+from .lr_finder import *
 from .attention import *
 from .maps import *
 from .pictures import *

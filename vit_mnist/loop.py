@@ -152,7 +152,8 @@ def fit(
             notify("on_trained")
             run.metrics = final_metrics(run, test)
             notify("on_end")
-    finally: notify("on_exit")
+    finally:
+        for callback in reversed(run.callbacks): callback.on_exit(run)
     return run
 
 # %% ../nbs/02_loop.ipynb #13be4b2d
