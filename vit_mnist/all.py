@@ -9,9 +9,24 @@ __all__ = []
 from .errors import *
 from .data import *
 from .digits import *
+from .layout import *
+from .zoo import ZOO, Entry
+from .adapters import inner
 from .model import *
+from .summary import *
 from .settings import *
+from .presets import *
+from .optimizers import *
+from .callbacks import *
+from .loop import *
+from .checkpoints import *
 from .training import *
-from .runs import *
+from .attention import *
+from .maps import *
+from .pictures import *
 from .evaluation import *
+from .runs import *
 from .prediction import *
+
+# %% ../nbs/10_all.ipynb #b3915d6f
+__all__ = [name for name in globals() if not name.startswith("_")]
