@@ -15,6 +15,7 @@ from .adapters import inner
 from .model import *
 from .summary import *
 from .settings import *
+from .presets import *
 from .optimizers import *
 from .callbacks import *
 from .loop import *
@@ -23,7 +24,9 @@ from .training import *
 from .attention import *
 from .maps import *
 from .pictures import *
+from .evaluation import *
 from .runs import *
+from .prediction import *
 
 # %% ../nbs/10_all.ipynb #b3915d6f
 __all__ = [name for name in globals() if not name.startswith("_")]
