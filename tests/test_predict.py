@@ -108,6 +108,14 @@ def test_a_closed_pipe_is_no_traceback(tmp_path, trained):
         assert (process.stderr.read(), process.wait(timeout=600)) == (b"", 1)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line(tmp_path, script, trained):
+    digit(0).save(tmp_path / "digit.png")
+    with open("/dev/full", "w") as full:
+        done = script("vit_mnist_predict", trained, tmp_path / "digit.png", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "No space left" in done.stderr
+
+
 def test_a_folder_and_its_model_alone_are_evaluated_alike(tmp_path, script, trained):
     done = script("vit_mnist_evaluate", trained)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

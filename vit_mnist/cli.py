@@ -54,7 +54,9 @@ def command(func):
         if args or kwargs: return func(*args, **kwargs)
         for stream in sys.stdout, sys.stderr: stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
         warnings.showwarning = lambda message, *_: print(f"{func.__name__}: {message}", file=sys.stderr)
-        try: return func(**_options(func))
+        try:
+            try: return func(**_options(func))
+            finally: sys.stdout.flush()
         except UserError as error: _fail(func.__name__, error)
         except BrokenPipeError:  # whoever read the output has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
