@@ -16,6 +16,7 @@ from .loop import *
 from .checkpoints import *
 from .tracking import *
 from .training import *
+from .lr_finder import *
 
 # %% ../nbs/10_all.ipynb #b3915d6f
 __all__ = [name for name in globals() if not name.startswith("_")]
