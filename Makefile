@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1200,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data train test test-slow lab notebooks clean
+.PHONY: help setup data train test test-slow lab notebooks readme docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,12 @@ lab: $(STAMP)  ## open JupyterLab on the notebooks
 notebooks: $(STAMP)  ## run all notebooks in place; slow cells keep their outputs
 	$(BIN)/python tools/notebooks.py
 	$(BIN)/nbdev_clean
+
+readme: $(STAMP)  ## make README.md from nbs/index.ipynb
+	$(BIN)/python tools/readme.py
+
+docs: $(STAMP)  ## build the site into _docs/ (with Quarto where there is one) and check it
+	$(BIN)/python tools/docs.py
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache

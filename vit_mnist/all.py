@@ -10,7 +10,13 @@ from .errors import *
 from .data import *
 from .model import *
 from .settings import *
+from .optimizers import *
+from .callbacks import *
+from .loop import *
 from .training import *
 from .attention import *
 from .maps import *
 from .pictures import *
+
+# %% ../nbs/10_all.ipynb #b3915d6f
+__all__ = [name for name in globals() if not name.startswith("_")]

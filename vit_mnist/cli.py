@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['command', 'vit_mnist_data', 'vit_mnist_train']
 
-# %% ../nbs/09_cli.ipynb #7abf05cc
-import sys, warnings
+# %% ../nbs/09_cli.ipynb #e8ba0181
+import json, sys, warnings
+from dataclasses import fields, replace
 from functools import wraps
 
 from fastcore.script import anno_parser
 
 from .errors import UserError
-from .settings import Settings
+from .settings import Settings, read_settings
 
 # %% ../nbs/09_cli.ipynb #be7544f8
 def _fail(command, message):
@@ -58,30 +59,55 @@ def vit_mnist_data(
     print(f"pixels: mean {found.mean}, standard deviation {found.std}")
     print(f"files: {cache_root()}")
 
+# %% ../nbs/09_cli.ipynb #bda384e9
+def _given(options):
+    "The settings among a command's options that a person gave"
+    given = {f.name: options[f.name] for f in fields(Settings) if options[f.name] is not None and options[f.name] is not False}
+    try:
+        if "model_args" in given: given["model_args"] = json.loads(given["model_args"])
+        if "snapshots" in given: given["snapshots"] = tuple(map(int, given["snapshots"].split(",")))
+    except ValueError as error: raise UserError(f"--model-args takes JSON like '{{\"depth\": 2}}' and --snapshots steps like 0,100,500 ({error})") from error
+    return given
+
 # %% ../nbs/09_cli.ipynb #8331117e
 @command
 def vit_mnist_train(
     out:str=None, # folder for the run's files, which must not exist yet (default: runs/MODEL-DATE-TIME)
-    model:str='vit', # name of the model, one of `list_models()`
-    data:str='mnist', # name of the data set
-    valid_size:int=10000, # training images kept for validation
-    limit:int=0, # train on the first so many images; 0 for all
-    epochs:int=5, # times each training image is seen
-    batch_size:int=128, # images in a step
-    lr:float=0.004, # highest learning rate
-    weight_decay:float=0.05, # decay of the matrices; vectors are not decayed
-    warmup:float=0.1, # share of the steps over which the learning rate rises
-    label_smoothing:float=0.1, # share of the target spread over all classes
-    clip_norm:float=0.0, # largest gradient norm; 0 for no clipping
-    rotate:float=10.0, # augmentation: largest rotation, degrees
-    scale:float=0.1, # augmentation: largest growth, as a share
-    shear:float=0.1, # augmentation: largest slope
-    shift:float=1.0, # augmentation: largest move, pixels
-    seed:int=0, # decides weights, order and augmentation
-    device:str='auto', # auto, cpu, cuda or mps
+    settings:str=None, # JSON file of settings to start from, for example the config.json of a run
+    model:str=None, # name of the model, one of `list_models()` (default: vit)
+    model_args:str=None, # settings of the model, in place of its entry's, as JSON: '{"depth": 2}'
+    data:str=None, # name of the data set (default: mnist)
+    valid_size:int=None, # training images kept for validation (default: 10000)
+    limit:int=None, # train on the first so many images; 0 for all (default: 0)
+    epochs:int=None, # times each training image is seen (default: 5)
+    batch_size:int=None, # images in a step, over all processes (default: 128)
+    accumulate:int=None, # parts in which each batch is computed, one after the other, to save memory (default: 1)
+    optimizer:str=None, # adamw, or muon for the matrices inside the transformer and adamw for the rest (default: adamw)
+    lr:float=None, # highest learning rate of AdamW (default: 0.004)
+    muon_lr:float=None, # highest learning rate of Muon (default: 0.02)
+    beta1:float=None, # AdamW's memory of the gradient (default: 0.9)
+    beta2:float=None, # AdamW's memory of its square (default: 0.98)
+    weight_decay:float=None, # decay of the matrices; vectors are not decayed (default: 0.05)
+    schedule:str=None, # how the learning rate falls: cosine or linear (default: cosine)
+    warmup:float=None, # share of the steps over which the learning rate rises (default: 0.1)
+    label_smoothing:float=None, # share of the target spread over all classes (default: 0.1)
+    clip_norm:float=None, # largest gradient norm; 0 for no clipping (default: 0.0)
+    ema:float=None, # decay of the moving average of the weights, which is then the result, for example 0.998; 0 for none (default: 0.0)
+    patience:int=None, # stop after so many epochs without a better validation accuracy; 0 for never (default: 0)
+    keep_best:bool=False, # the result is the epoch that was best on validation, not the last one
+    rotate:float=None, # augmentation: largest rotation, degrees (default: 10.0)
+    scale:float=None, # augmentation: largest growth, as a share (default: 0.1)
+    shear:float=None, # augmentation: largest slope (default: 0.1)
+    shift:float=None, # augmentation: largest move, pixels (default: 1.0)
+    precision:str=None, # of the forward pass in training: fp32, or bf16 by autocast (default: fp32)
+    compile:bool=False, # compile the training step with torch.compile
+    snapshots:str=None, # steps at which the weights are kept in the run's snapshots folder; 0 is before the first step: 0,100,500
+    seed:int=None, # decides weights, order and augmentation (default: 0)
+    device:str=None, # auto, cpu, cuda or mps (default: auto)
 ):
     "Train a classifier; prints test accuracy and where the run folder is"
-    settings = Settings(**{name: value for name, value in locals().items() if name != "out"})
+    given = _given(locals())
+    chosen = replace(read_settings(settings) if settings else Settings(), **given)
     from vit_mnist.training import train  # torch takes seconds that --help and a mistake need not pay
-    run = train(settings, out)
+    run = train(chosen, out)
     print(f"test accuracy {100 * run.metrics['test_accuracy']:.2f} % after {run.metrics['train_seconds']:.0f} s of training; files in {run.folder}")

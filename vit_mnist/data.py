@@ -270,16 +270,19 @@ def batches(
     size:int, # images in a batch
     seed:int=None, # shuffle and augment by this seed; None: in order, as they are
     epoch:int=0, # decides the order together with `seed`
-    augment=None, # called with (`uint8` images, generator), for example an `Augment`
+    augment=None, # called with (`uint8` images, generator, the slice of them that is wanted), for example an `Augment`
+    start:int=0, # batches left out at the beginning, for a run that goes on
+    rank:int=0, # which of the processes this is ...
+    world:int=1, # ... that share each batch; where a batch has too few images for all, some get one that is not theirs
 ):
     "Yields (images, labels), each image once; the order is drawn from (seed, epoch), the augmentation from (seed, step)"
     n = len(split)
     order = torch.arange(n) if seed is None else torch.randperm(n, generator=generator(seed, "order", epoch))
     first = epoch * math.ceil(n / size)
-    for i, index in enumerate(order.to(split.images.device).split(size)):
-        images, labels = split[index]
-        if augment: images = augment(images, generator(seed, "augment", first + i))
-        yield images, labels
+    for i, index in enumerate(order.to(split.images.device).split(size)[start:], first + start):
+        (images, labels), share = split[index], slice(rank % len(index), None, world)
+        images = augment(images, generator(seed, "augment", i), share) if augment else images[share]
+        yield images, labels[share]
 
 # %% ../nbs/00_data.ipynb #fc92c967
 def _matrices(n, **entries):
@@ -345,9 +348,9 @@ class Augment:
         return (shifting(right * self.shift, down * self.shift) @ rotation(angle * self.rotate)
                 @ shearing(slope * self.shear) @ scaling(factor))
 
-    def __call__(self, images:Tensor, rng:torch.Generator):
-        "A random variant of every image"
-        return warp(images, self.matrices(len(images), rng))
+    def __call__(self, images:Tensor, rng:torch.Generator, share:slice=slice(None)):
+        "A random variant of the images in `share`, the same whatever the share"
+        return warp(images[share], self.matrices(len(images), rng)[share])
 
 # %% ../nbs/00_data.ipynb #e046e08b
 def plot_patches(

@@ -1,0 +1,49 @@
+"Builds the site into _docs/ and checks it: with Quarto where it is installed, else with smalldocs, which needs no network."
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+from check_site import check
+from nbdev.quarto import nbdev_docs, refresh_quarto_yml
+from nbdev.serve import proc_nbs
+
+ROOT = Path(__file__).parent.parent
+PROC, DOCS = ROOT / "_proc", ROOT / "_docs"
+
+
+def page_name(notebook):
+    "What Quarto calls the page of a processed notebook: `output-file` in its front matter"
+    front = re.match(r"---\n(.*?)\n---", notebook.cells[0].source, re.DOTALL)
+    return (yaml.safe_load(front[1]) if front else {}).get("output-file")
+
+
+def render_without_quarto():
+    "smalldocs on the processed notebooks, named as Quarto would name their pages"
+    refresh_quarto_yml()
+    proc_nbs(n_workers=0, force=True)
+    for path in PROC.rglob("*.ipynb"):
+        if name := page_name(nbformat.read(path, as_version=4)):
+            path.rename(path.with_name(name).with_suffix(".ipynb"))
+    config = yaml.safe_load((PROC / "_quarto.yml").read_text())
+    config["format"].pop("commonmark", None)  # two keys that smalldocs refuses and a reader does not see
+    config.pop("keep-md", None)
+    (PROC / "_quarto.yml").write_text(yaml.safe_dump(config))
+    sidebar = re.sub(r"(?<=[/ ])\d+[a-z]?_(\w+\.ipynb)", r"\1", (PROC / "sidebar.yml").read_text())
+    (PROC / "sidebar.yml").write_text(sidebar)
+    subprocess.run([Path(sys.executable).with_name("smalldocs"), "render", PROC], check=True)
+    shutil.rmtree(DOCS, ignore_errors=True)
+    shutil.move(PROC / "_docs", DOCS)
+
+
+if __name__ == "__main__":
+    if shutil.which("quarto"):
+        nbdev_docs.__wrapped__()
+    else:
+        render_without_quarto()
+    faults = check(DOCS)
+    print("\n".join(faults) or f"{len(list(DOCS.rglob('*.html')))} pages in {DOCS.relative_to(ROOT)}/, no fault found")
+    sys.exit(bool(faults))
