@@ -20,7 +20,12 @@ from vit_mnist.attention import record_attention
 from vit_mnist.errors import UserError
 from vit_mnist.layout import AttentionLayout, Tokens
 from vit_mnist.maps import capture_attention, stream_attention, unfold_windows
-from vit_mnist.model import create_model
+from vit_mnist.model import create_model, get_layout
+from vit_mnist.zoo import ZOO
+
+NAMES = [name for name, entry in ZOO.items() if not entry.missing and entry.layout.kind != "none"]
+FUSED = {"normalized_vit", "simple_flash_attn_vit", "looped_vit", "na_vit", "na_vit_nested_tensor"}  # of F.scaled_dot_product_attention
+NOT_IN_BFLOAT16 = {"normalized_vit"}  # fails under autocast without a capture too
 
 
 def pictures(n, channels=1, side=28):
@@ -34,6 +39,57 @@ def wake_zeros(model):
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.1)
     return model
+
+
+def state(model):
+    "All that a capture might leave behind in a model"
+    hooks = [dict(m._forward_hooks) | dict(m._forward_pre_hooks) for m in model.modules()]
+    return [m.training for m in model.modules()], hooks, [set(vars(m)) for m in model.modules()], [p.grad for p in model.parameters()]
+
+
+def test_the_zoo_is_whole():
+    assert len(NAMES) == 61
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_attention_of_every_layer(name):
+    model, images = wake_zeros(create_model(name, seed=0, size="tiny")), pictures(17)
+    declared = [layout for layout in get_layout(model) if layout.role != "depth"]  # from the constructor's arguments
+    before = state(model)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        plain = model.eval()(images)
+    torch.manual_seed(1)
+    maps = capture_attention(model.train(), images)
+    assert torch.allclose(maps.logits, plain, atol=1e-5) if name in FUSED else torch.equal(maps.logits, plain)
+    assert len(maps) == len(declared) > 0
+    for attention, layout in zip(maps, declared):
+        windows, (q, k) = max(layout.queries.windows, layout.keys.windows), map(len, (layout.queries, layout.keys))
+        n, heads, queries, keys = attention.probs.shape
+        assert (n, heads) == (17, windows * layout.heads) and (queries <= q and keys <= k if not layout.exact else (queries, keys) == (q, k))
+        sums = attention.probs.sum(-1 if layout.sums == "keys" else -2)
+        assert torch.allclose(sums, torch.ones(()), atol=1e-5)
+        assert attention.values.shape[:3] == (n, heads, attention.mix.shape[-1])
+    single = capture_attention(model, images[:1], gradients=True).backward()
+    unread = [len(single) - 2] if name == "wwt" else []  # its logits come from the slots, so nothing reads what patches last took
+    assert [layer for layer, attention in enumerate(single) if not attention.grad.any()] == unread
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_mode_and_bfloat16(name):
+    model, images = create_model(name, seed=0, size="tiny").eval(), pictures(2)
+    count = len(get_layout(model))
+    with torch.inference_mode(), record_attention(2) as found:
+        model(images)
+    assert len(found) == count
+    with torch.inference_mode():
+        single = capture_attention(model, images, gradients=True).backward()
+    assert all(a.grad.isfinite().all() for a in single)
+    if name not in NOT_IN_BFLOAT16:
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), record_attention(2) as found:
+            model(images)
+        assert len(found) == count and all(a.mix.dtype == torch.float32 and a.mix.isfinite().all() for a in found)
 
 
 def check(model, images, layers, heads, tokens, exact, train=False):
@@ -167,12 +223,6 @@ class Fails(nn.Module):
         raise RuntimeError("the user's own mistake")
 
 
-def state(model):
-    "All that a capture might leave behind in a model"
-    hooks = [dict(m._forward_hooks) | dict(m._forward_pre_hooks) for m in model.modules()]
-    return [m.training for m in model.modules()], hooks, [set(vars(m)) for m in model.modules()], [p.grad for p in model.parameters()]
-
-
 def test_repeated_nested_and_failed_captures_leave_all_as_it_was():
     supported = vit_nd_masking.flex_attention_supported
     model, images = create_model("vit", seed=0), pictures(2)
@@ -212,7 +262,7 @@ def test_two_threads_capture_different_models():
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        elsewhere.append(vit_nd_masking.flex_attention_supported("cpu") == supported("cpu"))
+        elsewhere.append(vit_nd_masking.flex_attention_supported("cuda") == supported("cuda"))
         time.sleep(0.001)
     assert all(elsewhere) and vit_nd_masking.flex_attention_supported is supported
     for one, many in zip(alone, results):

@@ -8,7 +8,11 @@ __all__ = []
 # %% ../nbs/10_all.ipynb #57f73242
 from .errors import *
 from .data import *
+from .layout import *
+from .zoo import ZOO, Entry
+from .adapters import inner
 from .model import *
+from .summary import *
 from .settings import *
 from .optimizers import *
 from .callbacks import *

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Attention', 'open_attention', 'AttentionRecorder', 'record_attention']
 
-# %% ../nbs/03_attention.ipynb #165e1749
+# %% ../nbs/03_attention.ipynb #bfd21f5f
 import math, sys, threading, types
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +14,6 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-
-from .errors import UserError
 
 # %% ../nbs/03_attention.ipynb #15c1bb96
 @dataclass(eq=False)
@@ -110,17 +108,9 @@ def _open_nested_attention(query, key, value, **kwargs):
     out = open_attention(q, k, v, None if there.all() else there[:, None, None], **kwargs)
     return torch.nested.nested_tensor_from_jagged(out.transpose(1, 2)[asks], query.transpose(1, 2).offsets()).transpose(1, 2)
 
-# %% ../nbs/03_attention.ipynb #5b9aac55
-_heads = types.FunctionType(F.multi_head_attention_forward.__code__, {**vars(F), "has_torch_function": lambda _: False},
-                            argdefs=F.multi_head_attention_forward.__defaults__)
-
-# %% ../nbs/03_attention.ipynb #aee8bf03
-def _open_multi_head_attention(*args, **kwargs):
-    "`F.multi_head_attention_forward`, its parts in the open"
-    frame = sys._getframe()
-    while frame and frame.f_code is not F.multi_head_attention_forward.__code__: frame = frame.f_back
-    if frame: kwargs["average_attn_weights"] = frame.f_locals["average_attn_weights"]
-    return _heads(*args, **kwargs)
+# %% ../nbs/03_attention.ipynb #9b2d705c
+_open_multi_head_attention = types.FunctionType(F.multi_head_attention_forward.__code__, {**vars(F), "has_torch_function": lambda _: False},
+                                                argdefs=F.multi_head_attention_forward.__defaults__)
 
 # %% ../nbs/03_attention.ipynb #9bfb0c4e
 _lock, _here, _switched = threading.Lock(), threading.local(), []

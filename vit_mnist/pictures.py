@@ -7,7 +7,7 @@ __all__ = ['plot_attention', 'plot_query', 'attention_distance', 'plot_attention
            'plot_attention_entropy', 'plot_class_attention', 'position_embedding', 'plot_position_similarity',
            'patch_filters', 'plot_patch_filters', 'logit_lens', 'plot_logit_lens']
 
-# %% ../nbs/03_pictures.ipynb #d7fae7e3
+# %% ../nbs/03_pictures.ipynb #0c654c26
 import copy, math
 
 import torch
@@ -17,7 +17,7 @@ from .errors import UserError
 from .layout import places
 from .data import Split, class_means, figure
 from .model import model_input
-from .maps import AttentionMaps, evaluating, mean_map, unfold_windows
+from .maps import AttentionMaps, eval_mode, mean_map, model_name, unfold_windows
 
 # %% ../nbs/03_pictures.ipynb #48a6cbfc
 def _over(axis, heat, image, pad, vmax=None, cmap="cividis"):
@@ -32,7 +32,7 @@ def _over(axis, heat, image, pad, vmax=None, cmap="cividis"):
 # %% ../nbs/03_pictures.ipynb #ee3e3583
 def _percent(share): return f"{100 * share:.0f} %" if share >= .1 else f"{100 * share:.1f} %"
 
-# %% ../nbs/03_pictures.ipynb #346bff54
+# %% ../nbs/03_pictures.ipynb #0e80a31c
 def plot_attention(
     images:Tensor, # those that were captured, `[n, channels, height, width]`
     maps:AttentionMaps, # of those images
@@ -44,7 +44,8 @@ def plot_attention(
     shown = [layer for layer, layout in enumerate(maps.layouts) if layout.keys.grid]
     if not shown: raise UserError(f"{maps.name} has no attention to places of the image; maps[0].{of} holds what there is")
     grids = [maps.on_grid(layer, query, of)[index] for layer in shown]
-    fig, axes = figure(len(shown), max(map(len, grids)), 1.15)
+    rows, columns = len(shown), max(map(len, grids))
+    fig, axes = figure(rows, columns, figsize=(max(3.6, 1.15 * columns), 1.15 * rows + .3))
     for axis in axes.flat: axis.axis("off")
     for layer, grid, row in zip(shown, grids, axes):
         row[0].text(-.08, .5, f"layer {layer}", transform=row[0].transAxes, rotation=90, ha="right", va="center", fontsize=8)
@@ -55,11 +56,13 @@ def plot_attention(
     fig.suptitle(f"What {_who(query, maps)} of {maps.name} looks at", fontsize=10)
     return fig
 
-# %% ../nbs/03_pictures.ipynb #f7e6cf5c
+# %% ../nbs/03_pictures.ipynb #607dffb5
 def _who(query, maps):
     "The query in words"
-    if query is None: query = "cls" if all("cls" in layout.queries.before + layout.queries.after for layout in maps.layouts) else "mean"
-    return {"cls": "the class token", "mean": "the mean query"}.get(query, f"the {query} token" if isinstance(query, str) else f"patch {tuple(query)}")
+    there = {"cls" in layout.queries.before + layout.queries.after for layout in maps.layouts}
+    if query is None: query = {True: "cls", False: "mean"}[min(there)] if len(there) == 1 else "the class token (where there is none, the mean query)"
+    if not isinstance(query, str): return f"patch {tuple(query)}"
+    return {"cls": "the class token", "mean": "the mean query"}.get(query, query if " " in query else f"the {query} token")
 
 # %% ../nbs/03_pictures.ipynb #62aa5954
 def plot_query(
@@ -170,7 +173,7 @@ def plot_class_attention(
     fig.suptitle(f"Mean attention of {'the last layer' if layer == -1 else f'layer {layer}'} over {len(split):,} images", fontsize=10)
     return fig
 
-# %% ../nbs/03_pictures.ipynb #12449452
+# %% ../nbs/03_pictures.ipynb #34b961d3
 def position_embedding(
     model:nn.Module, # one with an embedding for each position
 )->Tensor: # `[positions, width]`
@@ -179,7 +182,7 @@ def position_embedding(
         for name in ("pos_embedding", "pos_embed", "position_embedding", "position_embeddings"):
             found = getattr(module, name, None)
             if isinstance(found, Tensor) and found.squeeze().ndim == 2: return found.detach().squeeze().cpu()
-    raise UserError(f"no position embedding found in {type(model).__name__}: it may encode positions another way")
+    raise UserError(f"no position embedding found in {model_name(model)}: it may encode positions another way")
 
 # %% ../nbs/03_pictures.ipynb #b37c07b6
 def plot_position_similarity(
@@ -198,17 +201,17 @@ def plot_position_similarity(
     fig.suptitle("Similarity of position embeddings", fontsize=10)
     return fig
 
-# %% ../nbs/03_pictures.ipynb #d113db4b
+# %% ../nbs/03_pictures.ipynb #1df19198
 def patch_filters(
     model:nn.Module, # one that begins with a linear map or convolution of patches
 )->Tensor: # `[width, patch, patch]`, channels added up, as gray images have the same in each
     "The filters of the patch embedding; raises `UserError` where the first layer is none"
     first = next((module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))), None)
-    if isinstance(first, nn.Conv2d): return first.weight.detach().sum(1).cpu()
+    if isinstance(first, nn.Conv2d) and min(first.kernel_size) > 1: return first.weight.detach().sum(1).cpu()
     for channels in (1, 3):
-        side = math.isqrt(first.in_features // channels) if first else 0
+        side = math.isqrt(first.in_features // channels) if isinstance(first, nn.Linear) else 0
         if side > 1 and side ** 2 * channels == first.in_features: return first.weight.detach().unflatten(1, (side, side, channels)).sum(-1).cpu()
-    raise UserError(f"{type(model).__name__} does not begin with an embedding of square patches")
+    raise UserError(f"{model_name(model)} does not begin with an embedding of square patches")
 
 # %% ../nbs/03_pictures.ipynb #28dddd3d
 def plot_patch_filters(
@@ -227,13 +230,13 @@ def plot_patch_filters(
     fig.suptitle("Principal components of the patch filters", fontsize=10)
     return fig
 
-# %% ../nbs/03_pictures.ipynb #eee78714
+# %% ../nbs/03_pictures.ipynb #bc6e33fa
 def _stack(model):
     "Name of the list that holds the model's equal layers"
     for name, module in model.named_modules():
         if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module) > 1 and name.split(".")[-1] in ("layers", "blocks") \
             and len({type(layer) for layer in module}) == 1: return name
-    raise UserError(f"{type(model).__name__} has no list of equal layers to read after")
+    raise UserError(f"{model_name(model)} has no list of equal layers to read after")
 
 # %% ../nbs/03_pictures.ipynb #e6aeed5f
 def _shortened(module, path, depth):
@@ -243,16 +246,16 @@ def _shortened(module, path, depth):
     short._modules = {**module._modules, path[0]: _shortened(module._modules[path[0]], path[1:], depth)}
     return short
 
-# %% ../nbs/03_pictures.ipynb #97d2c433
+# %% ../nbs/03_pictures.ipynb #ce2a8fcd
 def logit_lens(
     model:nn.Module, # one whose layers stand in a list
     images:Tensor, # `uint8` pixels or normalised floats, `[n, 1, 28, 28]`
 )->Tensor: # probabilities after 0, 1, ... layers, `[layers + 1, n, classes]`
     "What the model's own head makes of the tokens after each layer; raises `UserError` where layers can't be left out"
     path, x = _stack(model).split("."), model_input(model, images)
-    with evaluating(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         try: return torch.stack([_shortened(model, path, depth)(x).softmax(-1) for depth in range(len(model.get_submodule(".".join(path))) + 1)])
-        except (RuntimeError, IndexError, TypeError, AssertionError) as error: raise UserError(f"{type(model).__name__} does not work with layers left out ({error})") from error
+        except Exception as error: raise UserError(f"{model_name(model)} does not work with layers left out ({error})") from error
 
 # %% ../nbs/03_pictures.ipynb #23e50aa3
 def plot_logit_lens(
