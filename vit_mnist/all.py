@@ -21,6 +21,9 @@ from .training import *
 from .attention import *
 from .maps import *
 from .pictures import *
+from .methods import *
+from .perturbation import *
+from .explanation import *
 
 # %% ../nbs/10_all.ipynb #b3915d6f
 __all__ = [name for name in globals() if not name.startswith("_")]
