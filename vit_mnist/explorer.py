@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AttentionExplorer']
 
-# %% ../nbs/05_explorer.ipynb #8e7b5803
+# %% ../nbs/05_explorer.ipynb #261959b4
 import base64
 from collections import OrderedDict
 from pathlib import Path
@@ -20,7 +20,7 @@ from .data import plot_digits, write_atomic
 from .model import load_model, model_input
 from .maps import capture_attention
 from .pictures import plot_attention
-from .element import HeadsOff, _text, element_html, explorer_data, image_facts, image_result, model_facts, page_html, static_file
+from .element import HeadsOff, _text, element_html, explorer_data, image_facts, image_result, method_map, model_facts, page_html, static_file
 
 # %% ../nbs/05_explorer.ipynb #482179a1
 class _State(anywidget.AnyWidget):
@@ -168,16 +168,17 @@ def probs(self:AttentionExplorer):
     "Probability of each class, `[classes]`"
     return torch.tensor(self.result(self.image, self.step, self.off)[0]["probs"])
 
-# %% ../nbs/05_explorer.ipynb #1e57c251
+# %% ../nbs/05_explorer.ipynb #4a5948ea
 @patch(as_prop=True)
 def map(self:AttentionExplorer):
     "The map on show, `[rows, columns]`"
     if self.method is None: raise UserError(f"{self._facts['name']} has no map to show")
+    model, image = self.model_at(self.step), self.images[self.image:self.image + 1]
+    if self.off: model = HeadsOff(model, self.off)
     if self.method != "attention":
-        maps = self.result(self.image, self.step, self.off)[0]["maps"][self.method]
-        return torch.tensor(maps["values"][(self.probs.argmax() if self.target is None else self.target) if len(maps["values"]) > 1 else 0]).view(*maps["grid"])
-    model = self.model_at(self.step)
-    heads = capture_attention(HeadsOff(model, self.off) if self.off else model, self.images[self.image:self.image + 1]).on_grid(self.layer, self.query)[0]
+        maps = method_map(model, image, self._facts, next(method for method in self._data["methods"] if method["name"] == self.method))
+        return maps[(self.probs.argmax() if self.target is None else self.target) if len(maps) > 1 else 0]
+    heads = capture_attention(model, image).on_grid(self.layer, self.query)[0]
     return heads.mean(0) if self.head is None else heads[self.head]
 
 # %% ../nbs/05_explorer.ipynb #2bb416a1

@@ -220,9 +220,10 @@ class VitAttention extends HTMLElement {
   // The map on show, with its grid: of a query and a head, or of a method and a target.
   map(where = {}) {
     const s = { ...this.#state, ...where }, method = this.#results.get(key(s))?.maps[s.method];
-    if (s.method === "attention") return { values: this.read(s), grid: this.#data.layers[s.layer]?.keys };
+    if (s.method === "attention") return { values: this.read(s), grid: this.#data.layers[s.layer]?.keys, pad: this.#data.pad };
     if (!method) return { values: null };
-    return { values: method.values[method.values.length > 1 ? s.target ?? this.#said(s) : 0], grid: method.grid };
+    const pad = this.#data.pad; // where the model adds a border to the image, a method's map is on the image alone
+    return { values: method.values[method.values.length > 1 ? s.target ?? this.#said(s) : 0], grid: method.grid, pad: pad ? 0 : pad };
   }
   get probs() { return this.#results.get(key(this.#state))?.probs ?? null; }
 
@@ -348,14 +349,14 @@ class VitAttention extends HTMLElement {
   }
 
   #drawHeat(image, s) {
-    const p = this.#parts, { values, grid } = this.map(s), method = this.#data.methods.find((m) => m.name === s.method);
+    const p = this.#parts, { values, grid, pad } = this.map(s), method = this.#data.methods.find((m) => m.name === s.method);
     p.heatBox.hidden = !method;
     if (!method) return;
     p.heatTitle.textContent = s.method === "attention" ? "looks at" : method.title;
     const { c, pixel } = begin(p.heat, image, this.#data.pad, 560);
     if (!values) return;
     const scale = scaleOf(values);
-    drawMap(c, image, this.#data.pad, grid, values, scale);
+    drawMap(c, image, pad, grid, values, scale);
     if (s.method === "attention" && Array.isArray(s.query)) drawRing(c, image, this.#data.pad, this.#data.layers[s.layer].queries, s.query, pixel);
     const say = s.method === "attention" ? percent : number;
     p.legend[0].textContent = say(scale.low); p.legend[1].style.background = scale.css; p.legend[2].textContent = say(scale.high);
@@ -408,8 +409,8 @@ class VitAttention extends HTMLElement {
     }
     [...p.many.children].forEach((box, i) => {
       const [button, knob] = box.children, [canvas, text] = button.children, off = s.off.some(([l, n]) => l === s.layer && n === i);
-      const { values, grid } = this.map(raw ? { ...s, head: i } : { ...s, target: i }), { c, pixel } = begin(canvas, image, d.pad, 140);
-      if (values) drawMap(c, image, d.pad, grid, values, scaleOf(values));
+      const { values, grid, pad } = this.map(raw ? { ...s, head: i } : { ...s, target: i }), { c, pixel } = begin(canvas, image, d.pad, 140);
+      if (values) drawMap(c, image, pad, grid, values, scaleOf(values));
       if (values && raw && Array.isArray(s.query)) drawRing(c, image, d.pad, layer.queries, s.query, pixel * 0.7);
       const most = !values ? "" : raw ? percent(Math.max(...values)) : number(Math.max(...values));
       text.textContent = raw ? `${i}: ${most}` : d.classes[i];
@@ -437,16 +438,19 @@ class VitAttention extends HTMLElement {
 
   // -- mouse, pen, finger, keys
 
-  #cell(event, grid) {
-    const box = event.currentTarget.getBoundingClientRect();
-    return [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width].map((t, i) => Math.min(Math.max(Math.floor(t * grid[i]), 0), grid[i] - 1));
+  #cell(event, grid, pad) {
+    const box = event.currentTarget.getBoundingClientRect(), { side } = this.#data.images[this.#state.image], whole = this.#data.pad;
+    return [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width].map((t, i) => {
+      const pixel = t * (side[i] + 2 * whole) - whole; // on the image, which a grid may exceed
+      return Math.min(Math.max(Math.floor(((pixel + pad) / (side[i] + 2 * pad)) * grid[i]), 0), grid[i] - 1);
+    });
   }
 
   // Over the digit a mouse tries a query without choosing it; over the map it reads a value.
   #point(name, event) {
     const raw = this.#state.method === "attention", layer = this.#data.layers[this.#state.layer];
-    const grid = name === "query" ? raw && layer?.queries : this.map().grid;
-    const cell = event && grid && event.pointerType !== "touch" ? this.#cell(event, grid) : null;
+    const { grid, pad } = name === "map" ? this.map() : { grid: raw && layer?.queries, pad: this.#data.pad };
+    const cell = event && grid && event.pointerType !== "touch" ? this.#cell(event, grid, pad) : null;
     const before = [this.#preview, this.#pointed];
     if (name === "query") this.#preview = cell; else this.#pointed = cell;
     if (!same(before, [this.#preview, this.#pointed])) this.#update();
@@ -456,7 +460,7 @@ class VitAttention extends HTMLElement {
     const layer = this.#data.layers[this.#state.layer];
     if (this.#state.method !== "attention" || !layer?.queries) return;
     this.#preview = null;
-    this.set({ query: this.#cell(event, layer.queries) });
+    this.set({ query: this.#cell(event, layer.queries, this.#data.pad) });
   }
 
   #key(event) {
