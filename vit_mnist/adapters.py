@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['ToRGB', 'Fit', 'Listed', 'Grouped', 'First', 'chain', 'inner', 'first', 'listed', 'grouped', 'headless', 'efficient',
-           'ChannelNorm', 'local', 'nd', 'upstream', 'build']
+           'ChannelNorm', 'local', 'nd', 'build']
 
 # %% ../nbs/01_adapters.ipynb #3a7d78b4
-import importlib, sys
 from collections import OrderedDict
-from importlib.util import find_spec, module_from_spec
 
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
+from .imports import import_submodule
 from .zoo import Entry
 
 # %% ../nbs/01_adapters.ipynb #24555723
@@ -71,7 +70,7 @@ def efficient(cls, args):
     "Gives the class vit-pytorch's plain transformer"
     own = {name: args[name] for name in ("dim", "depth", "heads", "dim_head", "mlp_dim")}
     rest = {name: value for name, value in args.items() if name not in own}
-    return cls(dim=args["dim"], transformer=upstream("vit_pytorch.vit").Transformer(**own), **rest)
+    return cls(dim=args["dim"], transformer=import_submodule("vit_pytorch.vit").Transformer(**own), **rest)
 
 # %% ../nbs/01_adapters.ipynb #4ea6f3f6
 class ChannelNorm(nn.Module):
@@ -94,7 +93,7 @@ def local(cls, args):
 # %% ../nbs/01_adapters.ipynb #03e38e36
 def nd(cls, args):
     "Lets vit-pytorch's n-dimensional attention compute plainly on the CPU"
-    masking = upstream("vit_pytorch.vit_nd_masking")
+    masking = import_submodule("vit_pytorch.vit_nd_masking")
     if not hasattr(masking.flex_attention_supported, "where_possible"):
         where_possible = masking.flex_attention_supported
         def supported(device): return torch.device(device).type != "cpu" and where_possible(device)
@@ -102,36 +101,13 @@ def nd(cls, args):
         masking.flex_attention_supported = supported
     return cls(**args)
 
-# %% ../nbs/01_adapters.ipynb #241c2708
-def _bare_package(name):
-    "Puts the package `name` into `sys.modules`; its own code runs when one of its names is asked for"
-    spec = find_spec(name)
-    package = module_from_spec(spec)
-    def run_it_now(attribute):
-        if attribute.startswith("__") and attribute != "__all__": raise AttributeError(attribute)
-        del package.__getattr__
-        try: spec.loader.exec_module(package)
-        except BaseException: package.__getattr__ = run_it_now; raise
-        return getattr(package, attribute)
-    package.__getattr__ = run_it_now
-    sys.modules.setdefault(name, package)
-
-# %% ../nbs/01_adapters.ipynb #a4718c89
-def upstream(
-    module:str, # full name, for example "vit_pytorch.vit"
-):
-    "Imports a module without the code of its package"
-    package = module.partition(".")[0]
-    if package not in sys.modules: _bare_package(package)
-    return importlib.import_module(module)
-
 # %% ../nbs/01_adapters.ipynb #2ca3393a
 def build(
     entry:Entry, # of `ZOO`
     args:dict, # complete arguments
 )->nn.Module: # takes normalised gray images, `[n, 1, 28, 28]`
     "The model of an entry, with its adapters"
-    cls = getattr(upstream(entry.module), entry.cls)
+    cls = getattr(import_submodule(entry.module), entry.cls)
     net = globals()[entry.build](cls, args) if entry.build else cls(**args)
     steps = {"fit": Fit(entry.pad, entry.zoom)} if entry.pixels != 28 else {}
     if entry.rgb: steps["rgb"] = ToRGB()

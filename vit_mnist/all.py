@@ -8,6 +8,7 @@ __all__ = []
 # %% ../nbs/10_all.ipynb #57f73242
 from .errors import *
 from .data import *
+from .digits import *
 from .layout import *
 from .zoo import ZOO, Entry
 from .adapters import inner
@@ -17,6 +18,7 @@ from .settings import *
 from .optimizers import *
 from .callbacks import *
 from .loop import *
+from .checkpoints import *
 from .training import *
 from .attention import *
 from .maps import *
@@ -24,6 +26,10 @@ from .pictures import *
 from .methods import *
 from .perturbation import *
 from .explanation import *
+from .element import *
+from .explorer import *
+from .pad import *
+from .runs import *
 
 # %% ../nbs/10_all.ipynb #b3915d6f
 __all__ = [name for name in globals() if not name.startswith("_")]

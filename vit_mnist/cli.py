@@ -9,6 +9,7 @@ __all__ = ['command', 'vit_mnist_data', 'vit_mnist_train']
 import json, sys, warnings
 from dataclasses import fields, replace
 from functools import wraps
+from pathlib import Path
 
 from fastcore.script import anno_parser
 
@@ -41,9 +42,9 @@ def command(func):
         warnings.showwarning = lambda message, *_: print(f"{func.__name__}: {message}", file=sys.stderr)
         try: func(**options)
         except UserError as error: _fail(func.__name__, error)
-        except KeyboardInterrupt:
-            print(f"{func.__name__}: stopped", file=sys.stderr)
-            sys.exit(130)
+        except KeyboardInterrupt as error:
+            print(f"{func.__name__}: {str(error) or 'stopped'}", file=sys.stderr)
+            sys.exit(getattr(error, "status", 130))
     return main
 
 # %% ../nbs/09_cli.ipynb #8174bada
@@ -73,6 +74,7 @@ def _given(options):
 @command
 def vit_mnist_train(
     out:str=None, # folder for the run's files, which must not exist yet (default: runs/MODEL-DATE-TIME)
+    resume:str=None, # folder of an interrupted run to go on with
     settings:str=None, # JSON file of settings to start from, for example the config.json of a run
     model:str=None, # name of the model, one of `list_models()` (default: vit)
     model_args:str=None, # settings of the model, in place of its entry's, as JSON: '{"depth": 2}'
@@ -106,8 +108,8 @@ def vit_mnist_train(
     device:str=None, # auto, cpu, cuda or mps (default: auto)
 ):
     "Train a classifier; prints test accuracy and where the run folder is"
-    given = _given(locals())
-    chosen = replace(read_settings(settings) if settings else Settings(), **given)
+    given, start = _given(locals()), settings or resume and Path(resume) / "config.json"
+    chosen = replace(read_settings(start) if start else Settings(), **given)
     from vit_mnist.training import train  # torch takes seconds that --help and a mistake need not pay
-    run = train(chosen, out)
+    run = train(chosen, out, resume=resume)
     print(f"test accuracy {100 * run.metrics['test_accuracy']:.2f} % after {run.metrics['train_seconds']:.0f} s of training; files in {run.folder}")

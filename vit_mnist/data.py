@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['DATASETS', 'figure', 'plot_digits', 'cache_root', 'write_atomic', 'sha256', 'mnist_hashes', 'unpack_mnist', 'Split',
            'DataSet', 'pixel_stats', 'load_data', 'plot_class_balance', 'class_means', 'normalise', 'random_seed',
-           'generator', 'batches', 'rotation', 'scaling', 'shearing', 'shifting', 'warp', 'Augment', 'plot_patches',
-           'prepare_digit']
+           'generator', 'batches', 'rotation', 'scaling', 'shearing', 'shifting', 'warp', 'Augment', 'plot_patches']
 
 # %% ../nbs/00_data.ipynb #560b8072
 import gzip, hashlib, math, os, uuid, warnings, zlib
@@ -17,7 +16,6 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F
-from PIL import Image
 from platformdirs import user_cache_path
 from torch import Tensor
 
@@ -369,44 +367,3 @@ def plot_patches(
         axis.text(.05, .95, i, transform=axis.transAxes, va="top", fontsize=min(9, 40 / n), color="tab:red")
         axis.set(xticks=[], yticks=[])
     return fig
-
-# %% ../nbs/00_data.ipynb #6ac6addd
-def _gray(image):
-    "A float array `[height, width]` from an image, an array or a tensor; any scale"
-    if isinstance(image, Image.Image):
-        if image.has_transparency_data:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-        if image.mode not in ("F", "I", "I;16"): image = image.convert("L")
-    pixels = np.asarray(image, dtype=np.float32)
-    if pixels.ndim == 3: pixels = pixels.mean(0 if pixels.shape[0] in (1, 3) else 2)
-    if pixels.ndim != 2 or not pixels.size or not np.isfinite(pixels).all():
-        raise UserError(f"an image must be finite pixels [height, width], [1 or 3, height, width] or [height, width, 3], not {list(pixels.shape)}")
-    return pixels
-
-# %% ../nbs/00_data.ipynb #accacc49
-def _ink(gray):
-    "Ink between 0 and 1, `[height, width]`; faint traces (under a tenth of the strongest) are paper"
-    border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    difference = gray - np.median(border)
-    if difference.max() < -difference.min(): difference = -difference
-    strongest = difference.max()
-    if not strongest > 0: raise UserError("no ink found: the image has one colour")
-    ink = np.clip(difference / strongest, 0, 1)
-    return np.where(ink < .1, 0, ink)
-
-# %% ../nbs/00_data.ipynb #4c868f69
-def prepare_digit(
-    image, # a PIL image, array or tensor of any size: gray or colour, dark on light or light on dark
-)->Tensor: # `uint8`, ink 255 on 0, `[1, 28, 28]`
-    "A foreign image made MNIST-like: 20-pixel box, centre of mass in the middle; raises `UserError` where there is no ink"
-    ink = _ink(_gray(image))
-    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    ink = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-    height, width = (max(1, round(20 * side / max(ink.shape))) for side in ink.shape)
-    small = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
-    mass = small.sum()
-    y, x = (np.arange(height) @ small.sum(1)) / mass, (np.arange(width) @ small.sum(0)) / mass
-    top, left = (int(np.clip(round(14 - c), 0, 28 - side)) for c, side in ((y, height), (x, width)))
-    digit = np.zeros((28, 28), np.float32)
-    digit[top:top + height, left:left + width] = small / small.max()
-    return torch.from_numpy((digit * 255).round().astype(np.uint8))[None]

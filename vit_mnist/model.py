@@ -18,12 +18,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from .errors import UserError, check_name
+from .imports import import_submodule
 from .data import normalise, random_seed, write_atomic
 from .zoo import ZOO
-from .adapters import build, upstream
+from .adapters import build
 
 # %% ../nbs/01_model.ipynb #4a884540
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _arguments(name, size, changed):
     entry = ZOO[check_name("model", name, ZOO)]
     if entry.missing: raise UserError(f"{name} can't be built: {entry.missing}")
     args = entry.sizes[check_name("size", size, entry.sizes)]
-    known = inspect.signature(getattr(upstream(entry.module), entry.cls)).parameters
+    known = inspect.signature(getattr(import_submodule(entry.module), entry.cls)).parameters
     for key, value in changed.items():
         check_name(f"{name} setting", key, {**known, **args})
         if key in ("image_size", "img_size", "input_shape", "ndim") and value != args.get(key): raise UserError(f"{key} is {args[key]} for images of 28 x 28 pixels")
@@ -143,12 +143,15 @@ def count_parameters(
 # %% ../nbs/01_model.ipynb #ea54eae3
 class FlopCounter(TorchDispatchMode):
     "Adds up the floating-point operations of what is computed inside; a multiply-add counts as two"
-    def __init__(self): super().__init__(); self.total = 0
+    def __init__(self):
+        super().__init__()
+        from torch.utils.flop_counter import flop_registry  # brings Triton along, 80 MB that loading a model need not pay
+        self.total, self.formulas = 0, flop_registry
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if any(kind.__name__ == "NestedTensor" for kind in types): self.total = None
         result = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
+        formula = self.formulas.get(func._overloadpacket)
         if formula and self.total is not None: self.total += formula(*args, **(kwargs or {}), out_val=result)
         return result
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['plot_history', 'plot_predictions', 'ProgressBar', 'in_notebook', 'LiveCurves', 'RunFolder', 'new_folder', 'train']
 
-# %% ../nbs/02_training.ipynb #c2cb97ef
-import csv, json, math, platform, sys
+# %% ../nbs/02_training.ipynb #216aa59e
+import csv, json, math, platform, sys, warnings
 from dataclasses import asdict, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from tqdm import tqdm
 
@@ -23,6 +24,7 @@ from .model import create_model, model_input, save_model
 from .settings import Settings
 from .callbacks import Callback, Run
 from .loop import describe_processes, find_processes, fit, loss_and_accuracy, pick_device
+from .checkpoints import Checkpoints, Resume, check_resumable
 
 # %% ../nbs/02_training.ipynb #b9e328b5
 def plot_history(
@@ -59,8 +61,10 @@ def plot_predictions(
 # %% ../nbs/02_training.ipynb #251e757d
 class ProgressBar(Callback):
     "A plain-text bar: images seen and images a second, time left, loss, validation accuracy"
+    def __init__(self): self.bar, self.accuracy = None, ""
+
     def on_start(self, run):
-        self.accuracy = ""
+        print(describe_processes(run.accelerator, run.loss_sum.device), *([f"files in {run.folder}"] if run.folder else []), sep="; ")
         self.bar = tqdm(total=run.total_images, initial=run.images, unit=" images", unit_scale=True, mininterval=.5)
 
     def on_step(self, run):
@@ -70,7 +74,8 @@ class ProgressBar(Callback):
     def on_epoch(self, run):
         if "valid_accuracy" in run.history[-1]: self.accuracy = f", validation {100 * run.history[-1]['valid_accuracy']:.2f} %"
 
-    def on_exit(self, run): self.bar.close()
+    def on_exit(self, run):
+        if self.bar is not None: self.bar.close()
 
 # %% ../nbs/02_training.ipynb #77cf96b4
 def in_notebook():
@@ -97,16 +102,26 @@ def _png(fig):
     fig.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
 
+# %% ../nbs/02_training.ipynb #bc2e7f5f
+def _origin(run):
+    "What a run's results depend on beside its settings"
+    packages = {name: version(name) for name in ("vit_mnist", "torch", "vit-pytorch")}
+    return {"versions": packages, "python": platform.python_version(), "machine": platform.machine(), "threads": torch.get_num_threads(),
+            "device": str(next(run.model.parameters()).device), "processes": run.accelerator.num_processes}
+
 # %% ../nbs/02_training.ipynb #398aa33c
 class RunFolder(Callback):
     "Writes the run's files as they become known"
     def __init__(self, data:DataSet): self.data = data
 
     def on_start(self, run):
-        packages = {name: version(name) for name in ("vit_mnist", "torch", "vit-pytorch")}
-        write_atomic(run.folder / "config.json", _json({"settings": asdict(run.settings), "versions": packages,
-            "python": platform.python_version(), "machine": platform.machine(), "threads": torch.get_num_threads(),
-            "device": str(next(run.model.parameters()).device), "processes": run.accelerator.num_processes}))
+        path, origin = run.folder / "config.json", _origin(run)
+        if path.exists():
+            began = json.loads(path.read_text())
+            other = [f"{key} {began.get(key)}, now {value}" for key, value in origin.items() if began.get(key) != value]
+            if other: warnings.warn(f"the run began with {'; '.join(other)}: it may not end with the very same weights as without a break")
+        else: write_atomic(path, _json({"settings": asdict(run.settings), **origin}))
+        if run.history: self.on_epoch(run)
 
     def on_epoch(self, run):
         text = StringIO()
@@ -132,16 +147,27 @@ def new_folder(
     except OSError as error: raise UserError(f"can't make {path} ({error.strerror}); name a folder you can write to") from error
     return path
 
+# %% ../nbs/02_training.ipynb #e2769818
+def _run_folder(accelerator, out, resume, model):
+    "The run's folder, made by the first process and known to all"
+    folder = [str(Path(resume) if resume else new_folder(out, model))] if accelerator.is_main_process else [None]
+    return Path(broadcast_object_list(folder)[0])
+
 # %% ../nbs/02_training.ipynb #36b1a4da
 def train(
-    settings:Settings=Settings(), # what decides the run
+    settings:Settings=None, # what decides the run; the defaults, or with `resume` those it began with
     out:Path=None, # folder for its files; `runs/MODEL-DATE-TIME` by default
     callbacks=None, # instead of a progress bar and, in a notebook, live curves
+    resume:Path=None, # folder of a run that was interrupted, to go on with
 )->Run:
     "The main job: data, model, training, and a folder with what came of it"
-    pick_device(settings.device)
+    if resume and out: raise UserError(f"a run goes on in its own folder: give resume={str(resume)!r} or out={str(out)!r}, not both")
+    settings = check_resumable(resume, settings) if resume else settings or Settings()
+    accelerator, _ = find_processes(settings.device)
     data = load_data(settings.data, settings.valid_size)
     model = create_model(settings.model, seed=settings.seed, **{"num_classes": len(data.classes), **settings.model_args})
     model.spec = replace(model.spec, mean=data.mean, std=data.std, classes=data.classes)
-    callbacks = [ProgressBar(), *([LiveCurves()] if in_notebook() else [])] if callbacks is None else list(callbacks)
-    return fit(model, data, settings, [*callbacks, RunFolder(data)], new_folder(out, settings.model))
+    folder = _run_folder(accelerator, out, resume, settings.model)
+    if callbacks is None: callbacks = [ProgressBar(), *([LiveCurves()] if in_notebook() else [])] if accelerator.is_main_process else []
+    writers = [RunFolder(data)] if accelerator.is_main_process else []
+    return fit(model, data, settings, [Resume(), *callbacks, *writers, Checkpoints()], folder)
