@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['DigitPad']
 
-# %% ../nbs/05_pad.ipynb #71875ec7
+# %% ../nbs/05_pad.ipynb #b9087202
 import anywidget, ipywidgets, torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .errors import UserError
-from .data import prepare_digit
+from .digits import prepare_digit
 from .element import static_file
 from .explorer import AttentionExplorer
 
