@@ -367,8 +367,8 @@ class VitAttention extends HTMLElement {
     const names = layer ? [...layer.names, ...(layer.queries ? ["mean"] : [])] : [], p = this.#parts;
     if (!same(p.namesShown, names)) {
       p.namesShown = names;
-      p.names.replaceChildren(h("span", { class: "quiet" }, layer?.queries ? "Click a patch of the digit, or:" : "Query:"),
-        ...names.map((name) => h("button", { "data-query": name, onclick: () => this.set({ query: name }) }, name === "cls" ? "CLS" : name === "mean" ? "mean of patches" : name)));
+      p.names.replaceChildren(h("span", { class: "quiet" }, layer?.queries ? "Click a patch, or:" : "Query:"),
+        ...names.map((name) => h("button", { "data-query": name, onclick: () => this.set({ query: name }) }, this.#who(name))));
     }
     for (const button of p.names.querySelectorAll("button")) {
       button.setAttribute("aria-pressed", raw && button.dataset.query === s.query);
@@ -422,7 +422,7 @@ class VitAttention extends HTMLElement {
     p.allOn.hidden = !d.live || !s.off.length;
   }
 
-  #who(query) { return Array.isArray(query) ? `patch (${query.join(", ")})` : query === "cls" ? "CLS" : query === "mean" ? "mean of patches" : query; }
+  #who(query) { return Array.isArray(query) ? `patch (${query.join(", ")})` : query === "cls" ? "CLS" : query === "mean" ? "patch mean" : query; }
 
   #words(layer, s, raw) {
     const { values, grid } = this.map(s), method = this.#data.methods.find((m) => m.name === s.method);
