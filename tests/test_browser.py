@@ -23,6 +23,7 @@ from vit_mnist.model import create_model, save_model
 
 ROOT = Path(__file__).parent.parent
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+VIEW = "application/vnd.jupyter.widget-view+json"
 HOW = "no Chromium found: apt-get install chromium, or playwright install chromium"
 
 
@@ -52,6 +53,7 @@ def visit(browser):
 
     def visit(address, **kwargs):
         context = browser.new_context(**{"viewport": {"width": 1000, "height": 1100}, **kwargs})
+        context.set_default_timeout(120_000)
         contexts.append(context)
 
         def only_here(route):
@@ -299,3 +301,176 @@ def test_where_no_script_may_run_there_is_a_picture(visit, saved, tmp_path):
     (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{saved[0].html(picture=saved[0].picture())}")
     page = visit((tmp_path / "page.html").as_uri(), java_script_enabled=False)
     assert page.locator("vit-attention img").bounding_box()["width"] > 200
+
+
+# ---- a real JupyterLab
+
+
+class Lab:
+    "A page of JupyterLab with one notebook open"
+
+    def __init__(self, page):
+        self.page = page
+
+    def run_all(self, widget):
+        "Runs the notebook to its end and waits for the element"
+        self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.locator(f".jp-OutputArea-output {widget}").first.wait_for(timeout=240_000)
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self):
+        self.python("pass")
+
+    def python(self, code):
+        "What `code` prints in the notebook's kernel"
+        said = self.page.evaluate("""async (code) => {
+            const kernel = window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
+            const future = kernel.requestExecute({ code, store_history: false });
+            let said = "";
+            future.onIOPub = ({ header, content }) => {
+                if (header.msg_type === "stream") said += content.text;
+                if (header.msg_type === "error") said += content.traceback.join("");
+            };
+            await future.done;
+            return said;
+        }""", code)
+        assert "Traceback" not in said, said
+        return said.strip()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    "A JupyterLab on copies of the notebooks; gives its address and its folder"
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("05_explorer", "05_pad"):
+        shutil.copy(ROOT / "nbs" / f"{name}.ipynb", folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"JUPYTER_CONFIG_DIR": folder / ".config", "JUPYTER_RUNTIME_DIR": folder / ".runtime", "JUPYTERLAB_SETTINGS_DIR": folder / ".settings",
+                "JUPYTERLAB_WORKSPACES_DIR": folder / ".workspaces", "IN_TEST": "1", "OMP_NUM_THREADS": "1"}
+    log = open(folder / "log.txt", "w")
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("jupyter-lab"), "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
+         f"--config={ROOT / 'tools' / 'jupyter_server_config.py'}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
+        env={**os.environ, **{name: str(value) for name, value in settings.items()}}, cwd=folder, stdout=log, stderr=log)
+    address, stop = f"http://127.0.0.1:{port}", time.monotonic() + 180
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=5)
+            break
+        except OSError:
+            assert process.poll() is None and time.monotonic() < stop, (folder / "log.txt").read_text()
+            time.sleep(0.3)
+    yield address, folder
+    process.terminate()
+    process.wait(60)
+    log.close()
+
+
+@pytest.fixture
+def lab(server, visit):
+    "Opens a notebook in JupyterLab"
+
+    def open_notebook(name):
+        page = visit(f"{server[0]}/lab/tree/{name}", viewport={"width": 1400, "height": 1300})
+        page.locator(".jp-Notebook").wait_for(timeout=120_000)
+        return Lab(page)
+
+    return open_notebook
+
+
+def test_the_explorer_in_jupyterlab(lab, server):
+    notebook = lab("05_explorer.ipynb")
+    page = notebook.page
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel", timeout=120_000)
+    notebook.run_all("vit-attention")
+    page.locator("vit-attention").first.scroll_into_view_if_needed()
+
+    # the page moves, Python follows
+    before = pictures(page)
+    click_patch(page, 2, 4)
+    assert "patch (2, 4) looks" in text(page) and pictures(page) != before
+    assert notebook.python("print(explorer.query)") == "(2, 4)"
+    shown = element(page, "e => [...e.map().values]")
+    assert torch.allclose(torch.tensor(json.loads(notebook.python("print(explorer.map.flatten().tolist())"))), torch.tensor(shown), atol=2e-3)
+
+    # Python moves, the page follows
+    before = pictures(page)
+    notebook.python("explorer.query, explorer.layer = (5, 1), 1")
+    page.wait_for_function("document.querySelector('vit-attention').state.layer === 1")
+    assert "Layer 1" in text(page) and "patch (5, 1) looks" in text(page) and pictures(page) != before
+
+    # heads off: what the bars say is what Python says
+    before = element(page, "e => e.probs")
+    page.get_by_role("button", name="Switch head 2 of layer 1 off").click()
+    page.get_by_role("button", name="Switch head 2 of layer 1 on").wait_for()
+    page.wait_for_function("before => JSON.stringify(document.querySelector('vit-attention').probs ?? before) !== JSON.stringify(before)", arg=before)
+    true = json.loads(notebook.python("print(capture_attention(HeadsOff(explorer.model, [(1, 2)]), explorer.images[explorer.image:explorer.image + 1]).logits[0].softmax(0).tolist())"))
+    assert notebook.python("print(explorer.off)") == "[(1, 2)]"
+    assert torch.allclose(torch.tensor(element(page, "e => e.probs")), torch.tensor(true), atol=1e-6)
+    bars = page.locator(".bar").evaluate_all("bars => bars.map(bar => bar.lastChild.textContent)")
+    assert [float(bar.split("\u00a0")[0]) for bar in bars] == pytest.approx([100 * share for share in true], abs=0.51)
+
+    # saved as `make lab` saves, and opened again without a kernel: the explorer's picture, not an error
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+    written = nbformat.read(server[1] / "05_explorer.ipynb", 4)
+    outputs = [output.data for cell in written.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    assert outputs and "<vit-attention>" in outputs[-1]["text/html"] and not any(VIEW in data for data in outputs) and "widgets" not in written.metadata
+    alone = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("explorer", outputs=[nbformat.v4.new_output("display_data", data=outputs[-1])])])
+    alone.metadata["kernelspec"] = {"name": "gone", "display_name": "gone"}
+    nbformat.write(alone, server[1] / "alone.ipynb")
+    page = lab("alone.ipynb").page
+    page.locator(".jp-OutputArea-output img").wait_for()
+    assert page.get_by_text("model not found").count() == 0 and page.locator(".jp-OutputArea-output img").bounding_box()["width"] > 200
+
+
+STROKES = {  # points between 0 and 1, as a hand would draw them
+    0: [[(.5, .12), (.33, .2), (.26, .42), (.28, .68), (.4, .86), (.56, .88), (.7, .72), (.74, .45), (.68, .22), (.52, .12)]],
+    1: [[(.56, .1), (.52, .4), (.48, .9)]],
+    2: [[(.28, .3), (.36, .16), (.54, .12), (.68, .24), (.64, .42), (.46, .62), (.26, .84)], [(.26, .84), (.5, .82), (.76, .86)]],
+    3: [[(.28, .18), (.48, .1), (.66, .2), (.62, .38), (.44, .46)], [(.44, .46), (.66, .54), (.7, .74), (.52, .9), (.28, .82)]],
+    4: [[(.32, .12), (.28, .34), (.27, .52), (.5, .52), (.76, .48)], [(.68, .12), (.64, .5), (.6, .92)]],
+    5: [[(.72, .12), (.36, .14), (.32, .44), (.54, .42), (.7, .56), (.68, .78), (.48, .9), (.26, .82)]],
+    6: [[(.62, .1), (.42, .3), (.32, .58), (.36, .8), (.52, .9), (.68, .78), (.66, .6), (.5, .54), (.35, .66)]],
+    7: [[(.24, .16), (.5, .16), (.76, .14), (.62, .44), (.48, .92)]],
+    8: [[(.64, .2), (.5, .1), (.36, .2), (.4, .38), (.6, .56), (.66, .76), (.5, .9), (.34, .76), (.42, .56), (.6, .38), (.64, .2)]],
+    9: [[(.66, .3), (.54, .14), (.36, .2), (.34, .4), (.5, .48), (.66, .32)], [(.66, .3), (.64, .6), (.58, .92)]],
+}
+
+
+def test_drawing_every_digit_on_the_pad_in_jupyterlab(lab):
+    notebook = lab("05_pad.ipynb")
+    page = notebook.page
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel", timeout=120_000)
+    notebook.run_all("vit-pad")
+    paper = page.locator("[data-control=paper]")
+    paper.scroll_into_view_if_needed()
+    box, said = paper.bounding_box(), []
+    for strokes in STROKES.values():
+        for stroke in strokes:
+            for i, (x, y) in enumerate(stroke):
+                page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=3 if i else 1)
+                if not i:
+                    page.mouse.down()
+            page.mouse.up()
+        page.wait_for_timeout(200)
+        said.append(int(notebook.python("print(pad.explorer.probs.argmax().item())")))
+        page.wait_for_function("said => document.querySelector('vit-attention').probs?.indexOf(Math.max(...document.querySelector('vit-attention').probs)) === said", arg=said[-1])
+        if len(said) == 4:
+            page.locator("[data-control=keep]").click()
+        page.locator("[data-control=clear]").click()
+    print("drawn 0 to 9, read as", *said)
+    assert sum(digit == read for digit, read in enumerate(said)) >= 9
+    assert notebook.python("print(pad.image, len(pad.explorer.images))") == "None 2"
+
+    # by keyboard: a vertical line, then undone
+    paper.focus()
+    for key in (" ", *["ArrowDown"] * 9):
+        page.keyboard.press(key)
+    page.wait_for_timeout(200)
+    assert notebook.python("print(pad.image.dtype, tuple(pad.image.shape))") == "torch.uint8 (1, 28, 28)"
+    page.locator("[data-control=undo]").click()
+    page.wait_for_timeout(200)
+    assert notebook.python("print(pad.image)") == "None"
