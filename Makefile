@@ -23,7 +23,7 @@ data: $(STAMP)  ## unpack MNIST and show a summary
 	@$(BIN)/vit_mnist_data
 
 train: $(STAMP)  ## train the default Vision Transformer, about a minute on two cores
-	@$(BIN)/vit_mnist_train
+	@$(BIN)/vit_mnist_train --preset fast
 
 test: $(STAMP)  ## run all notebooks as tests, then pytest
 	OMP_NUM_THREADS=1 $(TIMEOUT) $(BIN)/nbdev_test --n_workers 2 --timing --do_print

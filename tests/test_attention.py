@@ -7,6 +7,7 @@ import time
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 from torchvision.models import vit_b_16
@@ -180,6 +181,17 @@ def test_all_ways_of_writing_it_show_the_same():
     assert torch.allclose(seen[0], seen[1], atol=1e-6) and torch.allclose(seen[0], seen[2], atol=1e-6)
 
 
+def test_nested_tensors_of_different_lengths():
+    few, many = torch.randn(3, 4, 8), torch.randn(5, 4, 8)
+    both = torch.nested.nested_tensor([few, many], layout=torch.jagged).transpose(1, 2)
+    with record_attention(2) as found:
+        mixed = F.scaled_dot_product_attention(both, both, both)
+    assert found[0].mix.shape == (2, 4, 5, 5) and not found[0].mix[0, :, :, 3:].any()
+    for alone, got in zip((few, many), mixed.transpose(1, 2).values().split([3, 5])):
+        expected = F.scaled_dot_product_attention(*[alone.transpose(0, 1)] * 3).transpose(0, 1)
+        assert torch.allclose(got, expected, atol=1e-5)
+
+
 def test_frozen_weights_have_gradients_too():
     model = create_model("vit", seed=0).requires_grad_(False)
     maps = capture_attention(model, pictures(2), gradients=True).backward(3)
@@ -189,9 +201,12 @@ def test_frozen_weights_have_gradients_too():
 def test_compiled():
     model, images = create_model("vit", seed=0).eval(), pictures(2)
     plain = model(images)
-    compiled = torch.compile(model, backend="eager")
-    assert len(capture_attention(compiled, images)) == 6
-    model.compile(backend="eager")
+
+    def refuse(graph, inputs):
+        raise AssertionError("compiled, though nothing can be seen then")
+
+    assert len(capture_attention(torch.compile(model, backend=refuse), images)) == 6
+    model.compile(backend=refuse)
     maps = capture_attention(model, images)
     assert len(maps) == 6 and torch.allclose(maps.logits, plain, atol=1e-5)
 

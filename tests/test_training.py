@@ -13,7 +13,7 @@ SCRIPTS = Path(sys.executable).parent
 
 def train(folder, *options):
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    return subprocess.run([SCRIPTS / "vit_mnist_train", "--out", folder, "--device", "cpu", *options],
+    return subprocess.run([SCRIPTS / "vit_mnist_train", "--out", folder, "--device", "cpu", "--tracking", "disabled", *options],
                           capture_output=True, text=True, env=environment, timeout=300)
 
 

@@ -15,21 +15,27 @@ from .adapters import inner
 from .model import *
 from .summary import *
 from .settings import *
+from .presets import *
 from .optimizers import *
 from .callbacks import *
 from .loop import *
 from .checkpoints import *
+from .tracking import *
 from .training import *
+from .lr_finder import *
 from .attention import *
 from .maps import *
 from .pictures import *
 from .methods import *
 from .perturbation import *
 from .explanation import *
+from .faithfulness import *
 from .element import *
 from .explorer import *
 from .pad import *
+from .evaluation import *
 from .runs import *
+from .prediction import *
 
 # %% ../nbs/10_all.ipynb #b3915d6f
 __all__ = [name for name in globals() if not name.startswith("_")]

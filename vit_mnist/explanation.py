@@ -68,14 +68,20 @@ def _fits(found, model, layouts):
     work = [m.name for m in METHODS.values() if NEEDS[m.needs](model, layouts)]
     raise UserError(f"{found.name} needs {found.needs}, which {model_name(model)} does not have; for it there is: {', '.join(work)}")
 
-# %% ../nbs/04_explanation.ipynb #e4b60838
+# %% ../nbs/04_explanation.ipynb #33982c2e
+def _own_numbers(model):
+    "Random numbers drawn inside do not move the generators outside"
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+# %% ../nbs/04_explanation.ipynb #7d9a2c9c
 def explain(
     model:nn.Module, # any model that returns logits; left as it was
     images:Tensor, # `uint8` pixels or normalised floats, `[n, 1, 28, 28]`
     method:str="relevance", # one of `list_methods()`
     target=None, # the class asked about, one or one an image; default: the predicted
     tokens:bool=False, # give the map on the method's own grid too
-    size:int=100, # images in a batch
+    batch_size:int=100, # images in a batch
     seed:int=0, # for what draws numbers
     **options # of the method
 )->Tensor: # heat maps, `[n, 28, 28]`; with `tokens` also `[n, rows, columns]` of tokens, patches or pixels
@@ -84,12 +90,12 @@ def explain(
     _options(found, options)
     if images.ndim != 4 or not len(images): raise UserError(f"images must be [n, 1, 28, 28] with at least one image, not {list(images.shape)}")
     target, heats = _targets(target, model, len(images)), []
-    with eval_mode(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+    with eval_mode(model), _own_numbers(model), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
         x = model_input(model, images).detach().clone()
         _fits(found, model, layouts_of(model, x))
-        targets = [None] * len(x) if target is None else target.to(x.device).split(size)
-        for part, asked in tqdm(list(zip(x.split(size), targets)), unit="batch", disable=len(x) <= 4 * size, mininterval=.5):
+        targets = [None] * len(x) if target is None else target.to(x.device).split(batch_size)
+        for part, asked in tqdm(list(zip(x.split(batch_size), targets)), unit="batch", disable=len(x) <= 4 * batch_size, mininterval=.5):
             heats.append(found.run(model, part, asked, **options))
     pixels = torch.cat([to_pixels(heat, *images.shape[2:]) for heat in heats]).detach()
     return (pixels, torch.cat([heat.values for heat in heats]).detach()) if tokens else pixels

@@ -209,7 +209,7 @@ ZOO |= {
     "na_vit": Entry("vit_pytorch.na_vit", "NaViT", vit(), Layout("special", packed),
         "Patch n' Pack: NaViT", "https://arxiv.org/abs/2307.06304", "images of any size; here one in a sequence", build="grouped"),
     "na_vit_nested_tensor": Entry("vit_pytorch.na_vit_nested_tensor", "NaViT", vit(token_dropout_prob=0.), Layout("special", packed),
-        "Patch n' Pack: NaViT", "https://arxiv.org/abs/2307.06304", "images of any size, as nested tensors", build="listed"),
+        "Patch n' Pack: NaViT", "https://arxiv.org/abs/2307.06304", "images of any size, as nested tensors; upstream loses the gradient of the patches, put right here", build="listed"),
 }
 
 # %% ../nbs/00_zoo.ipynb #f18817ff
@@ -296,9 +296,9 @@ ZOO |= {
         "SepViT: Separable Vision Transformer", "https://arxiv.org/abs/2203.15380", "windows of 7, whatever is asked for", zoom=2),
     "twins_svt": Entry("vit_pytorch.twins_svt", "TwinsSVT",
         sizes(staged(dict(emb_dim=(16, 16, 24, 32))), staged(dict(emb_dim=(24, 24, 32, 48))), staged(dict(emb_dim=(48, 48, 64, 96))),
-              **staged(dict(patch_size=(4, 1, 1, 1), local_patch_size=(7, 7, 7, 7), global_k=(2, 2, 2, 2), depth=(1, 1, 1, 1))), num_classes=10),
+              **staged(dict(patch_size=(4, 2, 2, 1), local_patch_size=(4, 4, 2, 2), global_k=(4, 2, 1, 1), depth=(1, 1, 1, 1))), num_classes=10),
         Layout("windowed", twins),
-        "Twins: Revisiting Spatial Attention", "https://arxiv.org/abs/2104.13840", rgb=True),
+        "Twins: Revisiting Spatial Attention", "https://arxiv.org/abs/2104.13840", "always 8 heads of 64", rgb=True, pad=2),
 }
 
 # %% ../nbs/00_zoo.ipynb #9e4c7735
