@@ -23,6 +23,7 @@ from .checkpoints import *
 from .tracking import *
 from .training import *
 from .lr_finder import *
+from .weights import *
 from .attention import *
 from .maps import *
 from .pictures import *
