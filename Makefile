@@ -34,7 +34,7 @@ test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
 	$(BIN)/python -m pytest tests -m slow
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir nbs
+	$(BIN)/jupyter lab --notebook-dir nbs --config tools/jupyter_server_config.py
 
 notebooks: $(STAMP)  ## run all notebooks in place; slow cells keep their outputs
 	$(BIN)/python tools/notebooks.py

@@ -27,6 +27,12 @@ from .weights import *
 from .attention import *
 from .maps import *
 from .pictures import *
+from .explanation import *
+from .gradients import *
+from .perturbation import *
+from .faithfulness import *
+from .explorer import *
+from .pad import *
 from .evaluation import *
 from .runs import *
 from .prediction import *
