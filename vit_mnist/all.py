@@ -27,10 +27,11 @@ from .weights import *
 from .attention import *
 from .maps import *
 from .pictures import *
-from .explanation import *
-from .gradients import *
+from .methods import *
 from .perturbation import *
+from .explanation import *
 from .faithfulness import *
+from .element import *
 from .explorer import *
 from .pad import *
 from .evaluation import *
