@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/04_relevance.ipynb #5c93c920
+# %% ../nbs/04_relevance.ipynb #f14a9816
 import math
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from .errors import UserError, check_name
 from .layout import Tokens, places
 from .model import get_layout, model_input
 from .attention import record_attention
-from .maps import AttentionMaps, _pad, capture_attention
+from .maps import AttentionMaps, capture_attention, input_pad
 from .pictures import _shortened, _stack
 from .methods import NEEDS, Heat, chain, last_seen, layouts_of, method, pick_target
 
@@ -170,7 +170,7 @@ def _in_a_list(model, layouts):
 # %% ../nbs/04_relevance.ipynb #a0448f9c
 NEEDS["layers in a list, all looking at the same tokens"] = _in_a_list
 
-# %% ../nbs/04_relevance.ipynb #f9d9454b
+# %% ../nbs/04_relevance.ipynb #e5d7deba
 @method(shows="where more attention would speak for the class, each layer by itself", specific=True, needs="layers in a list, all looking at the same tokens", cost="1 forward and backward a layer",
         paper="LeGrad", link="https://arxiv.org/abs/2404.03214")
 def legrad(model, images, target):
@@ -182,4 +182,4 @@ def legrad(model, images, target):
         grad, = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), found[-1].mix)
         total = total + grad.clamp(min=0).mean((1, 2)) / len(layouts)
     tokens = layouts[0].keys
-    return Heat(total[:, len(tokens.before):len(total[0]) - len(tokens.after)].unflatten(1, tokens.grid), _pad(model))
+    return Heat(total[:, len(tokens.before):len(total[0]) - len(tokens.after)].unflatten(1, tokens.grid), input_pad(model))
