@@ -31,9 +31,9 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["vit_mnist", "vit_mnist.*"]),
-    package_data={"vit_mnist": ["mnist/*"]},
+    package_data={"vit_mnist": ["mnist/*", "pretrained/*", "static/*"]},
     install_requires=cfg["requirements"].split(),
-    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "explain")},
+    extras_require={"dev": cfg["dev_requirements"].split()},
     entry_points={"console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()]},
     zip_safe=False,
 )

@@ -3,12 +3,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from PIL import Image
 from torch import nn
 from torchvision.models import vit_b_16
 from vit_pytorch.max_vit import MaxViT
@@ -18,10 +20,11 @@ from vit_pytorch.vit_nd import ViTND
 from vit_pytorch import vit_nd_masking
 
 from vit_mnist.attention import record_attention
+from vit_mnist.data import load_data
 from vit_mnist.errors import UserError
 from vit_mnist.layout import AttentionLayout, Tokens
 from vit_mnist.maps import capture_attention, stream_attention, unfold_windows
-from vit_mnist.model import create_model, get_layout
+from vit_mnist.model import create_model, get_layout, save_model
 from vit_mnist.zoo import ZOO
 
 NAMES = [name for name, entry in ZOO.items() if not entry.missing and entry.layout.kind != "none"]
@@ -284,6 +287,23 @@ def test_two_threads_capture_different_models():
         for maps in many:
             assert torch.equal(maps.logits, one.logits) and len(maps) == len(one)
             assert all(torch.equal(a.mix, b.mix) for a, b in zip(maps, one))
+
+
+def test_the_command_draws_and_tells_mistakes_in_one_line(tmp_path):
+    save_model(create_model("vit", seed=0), tmp_path / "model.safetensors")
+    for i in range(2):
+        Image.fromarray(255 - load_data().test.images[i, 0].numpy()).resize((200, 200)).save(tmp_path / f"{i}.png")
+
+    def call(*options):
+        command = [Path(sys.executable).with_name("vit_mnist_attention"), "model.safetensors", *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    done = call("0.png", "1.png", "--out", "maps.png")
+    assert done.returncode == 0 and "layers 0 to 5" in done.stdout, done.stderr
+    assert Image.open(tmp_path / "maps.png").width > 300
+    for options, message in [(("2.png",), "2.png"), (("0.png", "--query", "9,9"), "rows run from 0"), (("0.png", "--out", "a.gif"), ".png, .svg or .pdf")]:
+        done = call(*options)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and message in done.stderr
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from .checkpoints import *
 from .tracking import *
 from .training import *
 from .lr_finder import *
+from .weights import *
 from .attention import *
 from .maps import *
 from .pictures import *
@@ -30,6 +31,9 @@ from .methods import *
 from .perturbation import *
 from .explanation import *
 from .faithfulness import *
+from .element import *
+from .explorer import *
+from .pad import *
 from .evaluation import *
 from .runs import *
 from .prediction import *

@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['plot_attention', 'plot_layers', 'plot_query', 'attention_distance', 'plot_attention_distance', 'attention_entropy',
            'plot_attention_entropy', 'plot_class_attention', 'position_embedding', 'plot_position_similarity',
-           'patch_filters', 'plot_patch_filters', 'logit_lens', 'plot_logit_lens']
+           'patch_filters', 'plot_patch_filters', 'logit_lens', 'plot_logit_lens', 'save_picture']
 
-# %% ../nbs/03_pictures.ipynb #97790650
+# %% ../nbs/03_pictures.ipynb #3162cddd
 import copy, math
+from io import BytesIO
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .errors import UserError
 from .layout import places
-from .data import Split, class_means, figure
+from .data import Split, class_means, figure, write_atomic
 from .model import model_input
 from .maps import AttentionMaps, eval_mode, input_pad, mean_map, model_name, unfold_windows
 
@@ -300,3 +302,13 @@ def plot_logit_lens(
     fig.colorbar(shown, ax=axes[1], label="probability")
     fig.suptitle("What the model would say after each layer", fontsize=10)
     return fig
+
+# %% ../nbs/03_pictures.ipynb #244d0458
+def save_picture(
+    fig, # a matplotlib figure
+    path:Path, # ends in .png, .svg or .pdf
+):
+    "Writes a figure to a file, 150 dots an inch where it is made of dots"
+    buffer = BytesIO()
+    fig.savefig(buffer, format=Path(path).suffix[1:].lower(), dpi=150)
+    write_atomic(path, buffer.getvalue())

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .errors import UserError, check_name
 from .data import DataSet, Split, figure, load_data, write_atomic
-from .model import create_model, model_input, save_model
+from .model import create_model, model_input, patch_borders, save_model
 from .settings import Settings
 from .callbacks import Callback, Run
 from .loop import describe_processes, find_processes, fit, loss_and_accuracy, pick_device
@@ -51,11 +51,10 @@ def plot_predictions(
     images, labels = split[:n]
     with torch.inference_mode(): sure, said = model.eval()(model_input(model, images)).cpu().softmax(1).max(1)
     fig, axes = figure(math.ceil(n / 10), 10, .9, figsize=(9, 1.15 * math.ceil(n / 10)))
-    patch = getattr(getattr(model, "spec", None), "args", {}).get("patch_size", 28)
     for axis in axes.flat: axis.axis("off")
     for axis, image, label, digit, p in zip(axes.flat, images.cpu(), labels.cpu(), said, sure):
         axis.imshow(image.squeeze(), cmap="gray_r")
-        for line in range(patch, 28, patch): axis.axhline(line - .5, lw=.4, color="tab:blue"); axis.axvline(line - .5, lw=.4, color="tab:blue")
+        for line in patch_borders(model): axis.axhline(line - .5, lw=.4, color="tab:blue"); axis.axvline(line - .5, lw=.4, color="tab:blue")
         axis.set_title(f"{split.classes[digit]}  {100 * p:.0f} %", fontsize=8, color="black" if digit == label else "tab:red")
     return fig
 
