@@ -21,6 +21,9 @@ from vit_mnist.explorer import AttentionExplorer
 from vit_mnist.maps import capture_attention
 from vit_mnist.model import create_model, save_model
 
+# Runs with `make test-slow` until its issue is finished and the default suite has room for it.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 VIEW = "application/vnd.jupyter.widget-view+json"
