@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1200,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data train test test-slow lab notebooks readme docs clean
+.PHONY: help setup data train test test-slow lab notebooks readme docs bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -34,7 +34,7 @@ test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
 	$(BIN)/python -m pytest tests -m slow
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir nbs
+	$(BIN)/jupyter lab --notebook-dir nbs --config tools/jupyter_server_config.py
 
 notebooks: $(STAMP)  ## run all notebooks in place; slow cells keep their outputs
 	$(BIN)/python tools/notebooks.py
@@ -45,6 +45,9 @@ readme: $(STAMP)  ## make README.md from nbs/index.ipynb
 
 docs: $(STAMP)  ## build the site into _docs/ (with Quarto where there is one) and check it
 	$(BIN)/python tools/docs.py
+
+bench: $(STAMP)  ## measure speed, memory and start-up, about two minutes
+	$(BIN)/python benchmarks/bench.py
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache

@@ -31,7 +31,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["vit_mnist", "vit_mnist.*"]),
-    package_data={"vit_mnist": ["mnist/*"]},
+    package_data={"vit_mnist": ["mnist/*", "pretrained/*", "static/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split()},
     entry_points={"console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()]},

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from vit_pytorch.vit import ViT
 
 from vit_mnist.data import cache_root, load_data, unpack_mnist
-from vit_mnist.model import CNN
+from vit_mnist.baselines import CNN
 
 HERE = Path(__file__).parent
 

@@ -1,23 +1,10 @@
 "What a notebook cannot test of the data set: several processes, and a folder that may not be written."
-import os
-import shutil
 import subprocess
 import sys
-
-import pytest
 
 from vit_mnist.data import mnist_hashes, sha256
 
 UNPACK = "from vit_mnist.data import unpack_mnist; import sys; unpack_mnist(sys.argv[1])"
-
-
-def may_not_write():
-    "How to start a process that obeys file permissions, which root does not"
-    if os.geteuid():
-        return []
-    if not shutil.which("setpriv"):
-        pytest.skip("root needs setpriv (util-linux) to be refused a write")
-    return ["setpriv", "--bounding-set=-dac_override"]
 
 
 def test_two_processes_unpack_at_once(tmp_path):
@@ -27,10 +14,10 @@ def test_two_processes_unpack_at_once(tmp_path):
     assert found == mnist_hashes()
 
 
-def test_read_only_folder_is_one_line(tmp_path):
+def test_read_only_folder_is_one_line(tmp_path, unprivileged):
     tmp_path.chmod(0o555)
     try:
-        done = subprocess.run([*may_not_write(), sys.executable, "-c", UNPACK, tmp_path], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*unprivileged, sys.executable, "-c", UNPACK, tmp_path], capture_output=True, text=True, timeout=120)
     finally:
         tmp_path.chmod(0o755)
     last = done.stderr.strip().splitlines()[-1]
@@ -38,11 +25,11 @@ def test_read_only_folder_is_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_read_only_folder_that_is_complete_serves(tmp_path):
+def test_read_only_folder_that_is_complete_serves(tmp_path, unprivileged):
     subprocess.run([sys.executable, "-c", UNPACK, tmp_path], check=True, timeout=120)
     raw = tmp_path / "MNIST" / "raw"
     raw.chmod(0o555)
     try:
-        subprocess.run([*may_not_write(), sys.executable, "-c", UNPACK, tmp_path], check=True, timeout=120)
+        subprocess.run([*unprivileged, sys.executable, "-c", UNPACK, tmp_path], check=True, timeout=120)
     finally:
         raw.chmod(0o755)

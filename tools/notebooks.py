@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from clean_views import clean_views
 from nbclient import NotebookClient
 
 NBS = Path(__file__).parent.parent / "nbs"
@@ -25,7 +26,7 @@ def run(path: Path):
     KeepSlow(notebook, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-    text = nbformat.writes(notebook)
+    text = nbformat.writes(clean_views(notebook))
     if path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 

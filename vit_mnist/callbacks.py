@@ -62,9 +62,9 @@ class Callback:
     def on_epoch(self, run): "After each epoch's validation"
     def on_trained(self, run): "After the last epoch, before the final test"
     def on_end(self, run): "After the final test"
-    def on_exit(self, run): "At the very end, also after an error"
+    def on_exit(self, run): "At the very end, also after an error; the last callback first"
     def state_dict(self): return {} # tensors that a checkpoint must hold for the callback to go on
-    def load_state_dict(self, tensors): "Takes them back, after `on_start`"
+    def load_state_dict(self, tensors): "Takes them back"
 
 # %% ../nbs/02_callbacks.ipynb #e0dfcba3
 class Averaging(Callback):

@@ -211,7 +211,8 @@ class Checkpoints(Callback):
 
     def stop_if_asked(self, run):
         "All processes stop at the same step, whichever of them was signalled"
-        asked = int(run.accelerator.reduce(torch.tensor(self.signal, device=run.loss_sum.device), "sum"))
+        asked = self.signal
+        if run.accelerator.num_processes > 1: asked = int(run.accelerator.reduce(torch.tensor(asked, device=run.loss_sum.device), "sum"))
         if not asked: return
         self.save(run)
         raise Stopped(f"stopped after step {run.step:,} of {run.total_steps:,}; to go on: vit_mnist_train --resume {run.folder}", self.signal or signal.SIGTERM)

@@ -54,7 +54,9 @@ def command(func):
         if args or kwargs: return func(*args, **kwargs)
         for stream in sys.stdout, sys.stderr: stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
         warnings.showwarning = lambda message, *_: print(f"{func.__name__}: {message}", file=sys.stderr)
-        try: return func(**_options(func))
+        try:
+            try: return func(**_options(func))
+            finally: sys.stdout.flush()
         except UserError as error: _fail(func.__name__, error)
         except BrokenPipeError:  # whoever read the output has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,6 +95,7 @@ def _given(options):
 def vit_mnist_train(
     out:str=None, # folder for the run's files, which must not exist yet (default: runs/MODEL-DATE-TIME)
     resume:str=None, # folder of an interrupted run to go on with
+    tracking:str="wandb", # wandb (online when logged in, otherwise in the run's folder) or disabled
     preset:str=None, # settings found by measuring: fast or explain
     settings:str=None, # JSON file of settings to start from, for example the config.json of a run
     model:str=None, # name of the model, one of `list_models()` (default: vit)
@@ -130,8 +133,11 @@ def vit_mnist_train(
     if preset and (settings or resume): raise UserError("--preset says where to start, and so do --settings and --resume; give one of them")
     given, start = _given(locals()), settings or resume and Path(resume) / "config.json"
     chosen = find_preset(preset, **given) if preset else replace(read_settings(start) if start else Settings(), **given)
-    from vit_mnist.training import train  # torch takes seconds that --help and a mistake need not pay
-    run = train(chosen, out, resume=resume)
+    from vit_mnist.training import plot_predictions, train  # torch takes seconds that --help and a mistake need not pay
+    from vit_mnist.evaluation import evaluate, plot_confusion, plot_mistakes
+    def drawn(plot): return lambda model, split: plot(evaluate(model, split))
+    pictures = {"predictions": plot_predictions, "confusion matrix": drawn(plot_confusion), "worst mistakes": drawn(plot_mistakes)}
+    run = train(chosen, out, resume=resume, tracking=tracking, pictures=pictures)
     print(f"test accuracy {100 * run.metrics['test_accuracy']:.2f} % after {run.metrics['train_seconds']:.0f} s of training; files in {run.folder}")
 
 # %% ../nbs/09_cli.ipynb #6c9d41e8

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .errors import UserError
 from .data import Split, batches, figure, write_atomic
-from .model import model_input
+from .model import evaluating, model_input
 from .training import _json, _png
 
 # %% ../nbs/06_evaluation.ipynb #47563705
@@ -26,13 +26,9 @@ def split_logits(
     split:Split, # the images
     size:int=1000, # images in a batch
 )->Tensor: # float32 on the CPU, `[n, classes]`
-    "What a model says about each image, before the softmax; the model is left in the mode it was in"
-    training = model.training
-    model.eval()
+    "What a model says about each image, before the softmax"
     bar = tqdm(batches(split, size), total=math.ceil(len(split) / size), unit="batch", delay=2, leave=False, disable=None)
-    try:
-        with torch.no_grad(): return torch.cat([model(model_input(model, images)).float().cpu() for images, _ in bar])
-    finally: model.train(training)
+    with evaluating(model): return torch.cat([model(model_input(model, images)).float().cpu() for images, _ in bar])
 
 # %% ../nbs/06_evaluation.ipynb #17bb13a9
 @dataclass(frozen=True, eq=False, repr=False)

@@ -92,7 +92,7 @@ def train_step(
             loss = F.cross_entropy(logits.float(), part_labels, label_smoothing=s.label_smoothing) * (weight * len(part) / len(images))
             loss.backward()
         run.loss += loss.detach()
-    run.loss = run.accelerator.reduce(run.loss, "mean")
+    if run.accelerator.num_processes > 1: run.loss = run.accelerator.reduce(run.loss, "mean")
     run.grad_norm = nn.utils.clip_grad_norm_(run.model.parameters(), s.clip_norm or math.inf)
     for optimizer in run.optimizers: optimizer.step(); optimizer.zero_grad()
 
@@ -152,7 +152,8 @@ def fit(
             notify("on_trained")
             run.metrics = final_metrics(run, test)
             notify("on_end")
-    finally: notify("on_exit")
+    finally:
+        for callback in reversed(run.callbacks): callback.on_exit(run)
     return run
 
 # %% ../nbs/02_loop.ipynb #13be4b2d

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .data import figure
 from .digits import prepare_digit, read_digit
-from .model import Spec, model_input
+from .model import Spec, evaluating, model_input
 
 # %% ../nbs/06_prediction.ipynb #2550ef91
 @dataclass(frozen=True, eq=False)
@@ -40,15 +40,13 @@ class Prediction:
 
 # %% ../nbs/06_prediction.ipynb #4f30a3d9
 def predict(
-    model:nn.Module, # returns logits; it is left in the mode it was in
+    model:nn.Module, # returns logits
     image, # a PNG or JPEG file's path, "-" for standard input, or an image as `prepare_digit` takes it
 )->Prediction:
     "What `model` says about an image from anywhere; raises `UserError` for one that can't be read or has no ink"
     file = str(image) if isinstance(image, (str, os.PathLike)) else ""
     seen = read_digit(file) if file else prepare_digit(image)
-    training = model.training
-    with torch.inference_mode(): logits = model.eval()(model_input(model, seen[None]))[0].float().cpu()
-    model.train(training)
+    with evaluating(model): logits = model(model_input(model, seen[None]))[0].float().cpu()
     return Prediction(file, seen, logits.softmax(0), getattr(model, "spec", Spec("", {})).classes)
 
 # %% ../nbs/06_prediction.ipynb #c6c2ecf0

@@ -18,13 +18,14 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 from tqdm import tqdm
 
-from .errors import UserError
+from .errors import UserError, check_name
 from .data import DataSet, Split, figure, load_data, write_atomic
-from .model import create_model, model_input, save_model
+from .model import create_model, model_input, patch_borders, save_model
 from .settings import Settings
 from .callbacks import Callback, Run
 from .loop import describe_processes, find_processes, fit, loss_and_accuracy, pick_device
 from .checkpoints import Checkpoints, Resume, check_resumable
+from .tracking import Tracker
 
 # %% ../nbs/02_training.ipynb #b9e328b5
 def plot_history(
@@ -50,11 +51,10 @@ def plot_predictions(
     images, labels = split[:n]
     with torch.inference_mode(): sure, said = model.eval()(model_input(model, images)).cpu().softmax(1).max(1)
     fig, axes = figure(math.ceil(n / 10), 10, .9, figsize=(9, 1.15 * math.ceil(n / 10)))
-    patch = getattr(getattr(model, "spec", None), "args", {}).get("patch_size", 28)
     for axis in axes.flat: axis.axis("off")
     for axis, image, label, digit, p in zip(axes.flat, images.cpu(), labels.cpu(), said, sure):
         axis.imshow(image.squeeze(), cmap="gray_r")
-        for line in range(patch, 28, patch): axis.axhline(line - .5, lw=.4, color="tab:blue"); axis.axvline(line - .5, lw=.4, color="tab:blue")
+        for line in patch_borders(model): axis.axhline(line - .5, lw=.4, color="tab:blue"); axis.axvline(line - .5, lw=.4, color="tab:blue")
         axis.set_title(f"{split.classes[digit]}  {100 * p:.0f} %", fontsize=8, color="black" if digit == label else "tab:red")
     return fig
 
@@ -64,10 +64,12 @@ class ProgressBar(Callback):
     def __init__(self): self.bar, self.accuracy = None, ""
 
     def on_start(self, run):
+        if not run.main: return
         print(describe_processes(run.accelerator, run.loss_sum.device), *([f"files in {run.folder}"] if run.folder else []), sep="; ")
         self.bar = tqdm(total=run.total_images, initial=run.images, unit=" images", unit_scale=True, mininterval=.5)
 
     def on_step(self, run):
+        if self.bar is None: return
         if run.step % 20 == 0: self.bar.set_postfix_str(f"loss {run.loss.item():.3f}{self.accuracy}", refresh=False)
         self.bar.update(run.images - self.bar.n)
 
@@ -88,6 +90,7 @@ class LiveCurves(Callback):
     "Draws the curves again after each epoch, in a notebook"
     def on_start(self, run): self.shown = None
     def on_epoch(self, run):
+        if run.accelerator.num_processes > 1: return  # a process that a notebook started has no way to draw in it
         from IPython.display import display  # there in a notebook
         if self.shown: self.shown.update(plot_history(run.history))
         else: self.shown = display(plot_history(run.history), display_id=True)
@@ -111,8 +114,8 @@ def _origin(run):
 
 # %% ../nbs/02_training.ipynb #398aa33c
 class RunFolder(Callback):
-    "Writes the run's files as they become known"
-    def __init__(self, data:DataSet): self.data = data
+    "Writes the run's files as they become known; pictures are functions of (model, split) that return a figure"
+    def __init__(self, data:DataSet, pictures:dict): self.data, self.pictures, self.complete = data, pictures, False
 
     def on_start(self, run):
         path, origin = run.folder / "config.json", _origin(run)
@@ -132,8 +135,11 @@ class RunFolder(Callback):
     def on_end(self, run):
         save_model(run.model, run.folder / "model.safetensors")
         write_atomic(run.folder / "curves.png", _png(plot_history(run.history)))
-        write_atomic(run.folder / "predictions.png", _png(plot_predictions(run.model, self.data.test)))
-        write_atomic(run.folder / "metrics.json", _json(run.metrics))
+        for name, draw in self.pictures.items(): write_atomic(run.folder / f"{name}.png", _png(draw(run.model, self.data.test)))
+        self.complete = True
+
+    def on_exit(self, run):  # when the others are done, too
+        if self.complete: write_atomic(run.folder / "metrics.json", _json(run.metrics))
 
 # %% ../nbs/02_training.ipynb #a9b83da4
 def new_folder(
@@ -159,8 +165,11 @@ def train(
     out:Path=None, # folder for its files; `runs/MODEL-DATE-TIME` by default
     callbacks=None, # instead of a progress bar and, in a notebook, live curves
     resume:Path=None, # folder of a run that was interrupted, to go on with
+    tracking:str="disabled", # wandb or disabled
+    pictures:dict=None, # name: function of (model, test split) that returns a figure, drawn at the end; `plot_predictions` by default
 )->Run:
     "The main job: data, model, training, and a folder with what came of it"
+    check_name("tracking", tracking, ("wandb", "disabled"))
     if resume and out: raise UserError(f"a run goes on in its own folder: give resume={str(resume)!r} or out={str(out)!r}, not both")
     settings = check_resumable(resume, settings) if resume else settings or Settings()
     accelerator, _ = find_processes(settings.device)
@@ -168,6 +177,6 @@ def train(
     model = create_model(settings.model, seed=settings.seed, **{"num_classes": len(data.classes), **settings.model_args})
     model.spec = replace(model.spec, mean=data.mean, std=data.std, classes=data.classes)
     folder = _run_folder(accelerator, out, resume, settings.model)
-    if callbacks is None: callbacks = [ProgressBar(), *([LiveCurves()] if in_notebook() else [])] if accelerator.is_main_process else []
-    writers = [RunFolder(data)] if accelerator.is_main_process else []
+    if callbacks is None: callbacks = [ProgressBar(), *([LiveCurves()] if in_notebook() else [])]
+    writers = [RunFolder(data, pictures or {"predictions": plot_predictions}), *([Tracker()] if tracking == "wandb" else [])] if accelerator.is_main_process else []
     return fit(model, data, settings, [Resume(), *callbacks, *writers, Checkpoints()], folder)

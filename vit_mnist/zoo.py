@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GRID', 'CLS', 'AFTER', 'BEFORE', 'POOLED', 'NONE', 'ZOO', 'Entry', 'sizes', 'rgb_vit', 'vit', 'nd', 'staged']
 
-# %% ../nbs/00_zoo.ipynb #fe551984
-from dataclasses import dataclass
+# %% ../nbs/00_zoo.ipynb #8889dc70
+from dataclasses import dataclass, field
 
 from .layout import Layout
 from .variants import (ats, attention_residual, attention_residual_dca, cait, cct, cross_vit, crossformer, cvt, fft, jet, levit,
@@ -27,7 +27,7 @@ class Entry:
     pad:int=0 # pixels added on each side of the image, copies of its border
     zoom:int=1 # then it is enlarged so many times
     build:str="" # a function of `vit_mnist.adapters` that builds it, where the constructor alone does not do
-    unused:tuple=() # patterns of parameters that no logit depends on
+    idle:dict=field(default_factory=dict) # patterns of parameters that get no gradient, and why
     missing:str="" # why it cannot be built here
 
     @property
@@ -91,7 +91,8 @@ ZOO = {
     "learnable_memory_vit": Entry("vit_pytorch.learnable_memory_vit", "ViT", vit(), CLS,
         "Fine-tuning Image Transformers using Learnable Memory", "https://arxiv.org/abs/2203.15243", "the ViT before memories are added for fine-tuning"),
     "local_vit": Entry("vit_pytorch.local_vit", "LocalViT", vit(), CLS,
-        "LocalViT: Bringing Locality to Vision Transformers", "https://arxiv.org/abs/2104.05707", "upstream normalises the wrong axis; put right here", build="local"),
+        "LocalViT: Bringing Locality to Vision Transformers", "https://arxiv.org/abs/2104.05707", "upstream normalises the wrong axis; put right here", build="local",
+        idle={"transformer.layers.*.1.*": "the last one sees patches only, and the logits come from the class token"}),
     "looped_vit": Entry("vit_pytorch.looped_vit", "LoopedViT",
         sizes(dict(pre_loop_depth=1, num_looped_blocks=1, loop_depth=2, post_loop_depth=1, patch_size=7, dim=64, heads=4, mlp_dim=128),
               dict(pre_loop_depth=1, num_looped_blocks=2, loop_depth=2, post_loop_depth=1, patch_size=7, dim=64, heads=4, mlp_dim=128),
@@ -104,9 +105,11 @@ ZOO = {
         "Three things everyone should know about Vision Transformers", "https://arxiv.org/abs/2203.09795"),
     "rvt": Entry("vit_pytorch.rvt", "RvT", vit(),
         one_grid("grid + CLS", named("cls"), axes="(n h) q k"),
-        "RoFormer: Rotary Position Embedding", "https://arxiv.org/abs/2104.09864"),
+        "RoFormer: Rotary Position Embedding", "https://arxiv.org/abs/2104.09864",
+        idle={"transformer.layers.*.0.to_q.conv.*": "in the last layer no one reads what the patches ask for"}),
     "simple_vit_with_specialized_cls": Entry("vit_pytorch.simple_vit_with_specialized_cls", "SimpleViT", vit(), CLS,
-        "Revisiting [CLS] and Patch Token Interaction", "https://arxiv.org/abs/2602.08626"),
+        "Revisiting [CLS] and Patch Token Interaction", "https://arxiv.org/abs/2602.08626",
+        idle={"transformer*norm.fns.1.*": "after the last attention no one reads the patches"}),
     "vat": Entry("vit_pytorch.vat", "ViT", vit(num_register_tokens=0),
         one_grid("grid + CLS", named(("register", lambda a: a["num_register_tokens"]), "cls")),
         "Vision Action Transformer", "https://openreview.net/forum?id=TalHOvvLZu", "the image encoder of the VAT"),
@@ -157,9 +160,11 @@ ZOO |= {
         vit(dict(attn_layers=("FA", "WA", "LA"), window_size=2), dict(attn_layers=("FA", "WA", "LA") * 2, window_size=2),
             dict(attn_layers=("FA", "WA", "LA", "FA") * 2, window_size=7)),
         Layout("grid", jet),
-        "JetViT: Post-Training Attention Search", "https://arxiv.org/abs/2605.26636", "full, windowed and linear attention; a layer holds all three and uses one"),
+        "JetViT: Post-Training Attention Search", "https://arxiv.org/abs/2605.26636", "full, windowed and linear attention; a layer holds all three and uses one",
+        idle={"transformer.layers.*.0.options.*": "the two kinds of attention that a layer does not use"}),
     "vit_nd_pope": Entry("vit_pytorch.vit_nd_pope", "ViTND", nd(), GRID,
-        "Polar Coordinate Positional Embeddings", "https://arxiv.org/abs/2509.10534", "on the CPU with plain attention", build="nd"),
+        "Polar Coordinate Positional Embeddings", "https://arxiv.org/abs/2509.10534", "on the CPU with plain attention", build="nd",
+        idle={"polar_emb.learned_bias": "starts at the end of its range, where the clamp lets no gradient through"}),
     "vit_nd_rotary": Entry("vit_pytorch.vit_nd_rotary", "ViTND", nd(), GRID,
         "On n-dimensional rotary positional embeddings", "https://jerryxio.ng/posts/nd-rope/", "on the CPU with plain attention", build="nd"),
 }
@@ -179,7 +184,8 @@ ZOO |= {
         "ViT-5: Vision Transformers for The Mid-2020s", "https://arxiv.org/abs/2602.08071"),
     "jumbo_vit": Entry("vit_pytorch.jumbo_vit", "JumboViT", vit(dict(jumbo_ff_mult=.016), dict(jumbo_ff_mult=.016), dict(jumbo_ff_mult=.008), num_jumbo_cls=1, jumbo_cls_k=2),
         one_grid("grid + registers", named(("cls", lambda a: a["num_jumbo_cls"] * a["jumbo_cls_k"]))),
-        "Simpler Fast Vision Transformers with a Jumbo CLS Token", "https://arxiv.org/abs/2502.15021", "one wide class token, seen as several; upstream multiplies `jumbo_ff_mult` by the width once too often"),
+        "Simpler Fast Vision Transformers with a Jumbo CLS Token", "https://arxiv.org/abs/2502.15021", "one wide class token, seen as several; upstream multiplies `jumbo_ff_mult` by the width once too often",
+        idle={"layers.*.1.*": "the last one sees patches only, and the logits come from the class token"}),
 }
 
 # %% ../nbs/00_zoo.ipynb #2ad77cfe
@@ -203,7 +209,8 @@ ZOO |= {
         Layout("special", merger),
         "Learning to Merge Tokens in Vision Transformers", "https://arxiv.org/abs/2202.12015", "halfway, all patches become 8 tokens"),
     "wwt": Entry("vit_pytorch.wwt", "WWT", vit(num_slots=10), Layout("special", wwt),
-        "What-Where Transformer", "https://arxiv.org/abs/2605.12021", "patches and slots attend to each other"),
+        "What-Where Transformer", "https://arxiv.org/abs/2605.12021", "patches and slots attend to each other",
+        idle={"layers.*.attns.*": "the last layer's patches, whom no one reads", "layers.*.mlps.0.*": "the same"}),
     "xcit": Entry("vit_pytorch.xcit", "XCiT", rgb_vit(cls_depth=1, base=dict(cls_depth=2)), Layout("special", xcit),
         "XCiT: Cross-Covariance Image Transformers", "https://arxiv.org/abs/2106.09681", "attention between channels", rgb=True),
     "na_vit": Entry("vit_pytorch.na_vit", "NaViT", vit(), Layout("special", packed),
@@ -238,7 +245,8 @@ ZOO |= {
               image_size=28, num_classes=10, channels=1, patch_size=7, highres_patch_size=4, dim_head=16, cross_attn_dim_head=16,
               mlp_factor=2, highres_mlp_factor=2, patch_conv_kernel_size=3, dropout=0.),
         Layout("multi-scale", look_vit),
-        "LookupViT: Compressing visual information", "https://arxiv.org/abs/2407.12753", unused=("pos_embedding",)),
+        "LookupViT: Compressing visual information", "https://arxiv.org/abs/2407.12753",
+        idle={"pos_embedding": "upstream makes it, and uses sines and cosines"}),
     "pit": Entry("vit_pytorch.pit", "PiT",
         sizes(dict(dim=32, depth=(1, 1), heads=2, mlp_dim=64), dict(dim=48, depth=(2, 2), heads=3, mlp_dim=96), dict(dim=64, depth=(2, 4, 2), heads=4, mlp_dim=128),
               image_size=28, num_classes=10, channels=1, patch_size=4, dim_head=16),
@@ -289,11 +297,13 @@ ZOO |= {
         sizes(dict(dim=(16, 24, 32, 48)), dict(dim=(24, 32, 48, 64)), dict(dim=(48, 64, 96, 128)),
               depth=(1, 1, 1, 1), num_classes=10, channels=3, window_size=4, local_patch_size=4),
         Layout("windowed", regionvit),
-        "RegionViT: Regional-to-Local Attention", "https://arxiv.org/abs/2106.02689", rgb=True, pad=2),
+        "RegionViT: Regional-to-Local Attention", "https://arxiv.org/abs/2106.02689", rgb=True, pad=2,
+        idle={"net.layers.3.2.local_rel_pos_bias.*": "the last stage's windows hold one patch"}),
     "sep_vit": Entry("vit_pytorch.sep_vit", "SepViT",
         sizes(dict(dim=16, depth=(1, 1), heads=(1, 2)), dict(dim=32, depth=(1, 1), heads=(1, 2)), dict(dim=48, depth=(1, 2), heads=(2, 3)), num_classes=10, channels=1, ff_mult=2),
         Layout("windowed", sep_vit),
-        "SepViT: Separable Vision Transformer", "https://arxiv.org/abs/2203.15380", "windows of 7, whatever is asked for", zoom=2),
+        "SepViT: Separable Vision Transformer", "https://arxiv.org/abs/2203.15380", "windows of 7, whatever is asked for", zoom=2,
+        idle={"net.layers.*.window_tokens_to_qk.*": "a stage with one window has no attention between windows"}),
     "twins_svt": Entry("vit_pytorch.twins_svt", "TwinsSVT",
         sizes(staged(dict(emb_dim=(16, 16, 24, 32))), staged(dict(emb_dim=(24, 24, 32, 48))), staged(dict(emb_dim=(48, 48, 64, 96))),
               **staged(dict(patch_size=(4, 2, 2, 1), local_patch_size=(4, 4, 2, 2), global_k=(4, 2, 1, 1), depth=(1, 1, 1, 1))), num_classes=10),

@@ -1,0 +1,476 @@
+"The explorer and the pad in a real browser: saved pages without a kernel, and a real JupyterLab with one. Every request to another host is blocked."
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from playwright.sync_api import sync_playwright
+
+from vit_mnist.data import load_data
+from vit_mnist.element import HeadsOff
+from vit_mnist.explorer import AttentionExplorer
+from vit_mnist.maps import capture_attention
+from vit_mnist.model import create_model, save_model
+
+ROOT = Path(__file__).parent.parent
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+VIEW = "application/vnd.jupyter.widget-view+json"
+HOW = "no Chromium found: apt-get install chromium, or playwright install chromium"
+
+
+def chromium(playwright):
+    "The path of a browser, the system's or Playwright's own"
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None) or (playwright.chromium.executable_path if Path(playwright.chromium.executable_path).exists() else None)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        path = chromium(playwright)
+        if not path:
+            if os.environ.get("CI") == "true" and sys.platform == "linux":
+                pytest.fail(HOW)
+            pytest.skip(HOW)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    "Opens pages; afterwards no script may have failed and no other host may have been asked for anything"
+    contexts, faults = [], []
+
+    def visit(address, **kwargs):
+        context = browser.new_context(**{"viewport": {"width": 1000, "height": 1100}, **kwargs})
+        context.set_default_timeout(120_000)
+        contexts.append(context)
+
+        def only_here(route):
+            if route.request.url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:")):
+                return route.continue_()
+            faults.append(f"asked for {route.request.url}")
+            route.abort()
+
+        context.route("**/*", only_here)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.faults = faults
+        page.goto(address)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not faults, faults
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data().test.take(4)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return create_model("vit", seed=0, patch_size=4).eval()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, digits, model):
+    "An explorer and the page it was saved as"
+    explorer = AttentionExplorer(model, digits.images, digits.labels)
+    return explorer, explorer.save(tmp_path_factory.mktemp("saved") / "page.html")
+
+
+def element(page, script, *args):
+    "Runs a function of the first explorer on the page"
+    return page.locator("vit-attention").first.evaluate(script, *args)
+
+
+def pictures(page):
+    "What the two large canvases show"
+    return element(page, "e => [...e.shadowRoot.querySelectorAll('.stage canvas')].map(c => c.toDataURL())")
+
+
+def text(page, name="label"):
+    return page.locator(f"[data-control={name}]").first.inner_text().replace("\u00a0", " ")
+
+
+def click_patch(page, row, column, cells=7):
+    box = page.locator("canvas[data-control=query]").first.bounding_box()
+    page.mouse.click(box["x"] + (column + 0.5) * box["width"] / cells, box["y"] + (row + 0.5) * box["height"] / cells)
+    page.mouse.move(0, 0)
+
+
+# ---- a saved page
+
+
+def test_four_examples_fit_in_600_kilobytes(saved):
+    assert saved[1].stat().st_size < 600_000
+
+
+def test_click_arrow_and_sliders_change_picture_and_label(saved, visit):
+    page = visit(saved[1].as_uri())
+    assert "Layer 5, mean of all heads: CLS looks" in text(page)
+
+    def changes(act, label, canvases=(0, 1)):
+        before = pictures(page)
+        act()
+        after = pictures(page)
+        assert label in text(page) and all(before[i] != after[i] for i in canvases)
+
+    changes(lambda: click_patch(page, 2, 4), "patch (2, 4) looks")
+    changes(lambda: (page.locator("canvas[data-control=query]").focus(), page.keyboard.press("ArrowLeft")), "patch (2, 3) looks")
+    changes(lambda: page.keyboard.press("ArrowDown"), "patch (3, 3) looks")
+    changes(lambda: page.keyboard.press("["), "Layer 4", [1])
+    changes(lambda: (page.locator("[data-control=layer]").focus(), page.keyboard.press("Home")), "Layer 0", [1])
+    changes(lambda: (page.locator("[data-control=head]").focus(), page.keyboard.press("End")), "head 3", [1])
+    changes(lambda: page.get_by_role("button", name="CLS").click(), "CLS looks")
+    changes(lambda: page.get_by_role("button", name="Image 2: 1").click(), "CLS looks")
+    changes(lambda: page.get_by_role("button", name="Rollout").click(), "Rollout")
+    changes(lambda: page.get_by_role("button", name="Relevance").click(), "Relevance for", [1])
+    changes(lambda: page.locator(".bar").nth(8).click(), "Relevance for 8", [1])
+
+
+def test_hovering_tries_a_query_and_reads_a_value(saved, visit):
+    page = visit(saved[1].as_uri())
+    box = page.locator("canvas[data-control=query]").bounding_box()
+    page.mouse.move(box["x"] + 1.5 * box["width"] / 7, box["y"] + 5.5 * box["height"] / 7)
+    assert "patch (5, 1) looks most at" in text(page) and element(page, "e => e.state.query") == "cls"
+    box = page.locator("canvas[data-control=map]").bounding_box()
+    page.mouse.move(box["x"] + 2.5 * box["width"] / 7, box["y"] + 3.5 * box["height"] / 7)
+    share = 100 * capture_attention(saved[0].model, saved[0].images[:1]).on_grid(5, "cls")[0].mean(0)[3, 2].item()
+    assert f"CLS looks at row 3, column 2 ({share:.1f} %)" in text(page)
+
+
+def test_values_equal_those_of_python_within_the_stored_precision(saved, visit):
+    explorer, path = saved
+    page, rng, maps = visit(path.as_uri()), random.Random(0), capture_attention(explorer.model, explorer.images)
+    for _ in range(20):
+        image, layer, head = rng.randrange(4), rng.randrange(6), rng.choice([None, 0, 1, 2, 3])
+        query = rng.choice(["cls", "mean", (rng.randrange(7), rng.randrange(7))])
+        heads = maps.on_grid(layer, query)[image]
+        true = (heads.mean(0) if head is None else heads[head]).flatten()
+        read = element(page, "(e, where) => [...e.read(where)]", {"image": image, "layer": layer, "head": head, "query": query})
+        assert (torch.tensor(read) - true).abs().max() <= maps[layer].probs[image].max() / 510 + 1e-6
+    for name in ("rollout", "relevance"):
+        explorer.method, explorer.target = name, 3
+        read = element(page, "(e, name) => [...e.map({method: name, target: 3}).values]", name)
+        assert torch.allclose(torch.tensor(read), explorer.map.flatten(), rtol=1e-3)
+    explorer.method, explorer.target = "attention", None
+    assert torch.allclose(torch.tensor(element(page, "e => e.probs")), explorer.probs, atol=1e-6)
+
+
+def test_an_interaction_takes_less_than_100_ms(saved, visit):
+    page = visit(saved[1].as_uri())
+    times = element(page, """async e => {
+        const times = [], frame = () => new Promise(requestAnimationFrame);
+        for (let i = 0; i < 40; i++) {
+            await frame();
+            const start = performance.now();
+            e.set({ image: i % 4, layer: i % 6, query: [i % 7, (3 * i) % 7], head: i % 3 ? i % 4 : null });
+            e.shadowRoot.querySelector("canvas").getContext("2d").getImageData(0, 0, 1, 1); // until it is drawn
+            times.push(performance.now() - start);
+        }
+        return times.sort((a, b) => a - b);
+    }""")
+    print(f"median {times[20]:.1f} ms, 95th percentile {times[38]:.1f} ms")
+    assert times[38] < 100
+
+
+def test_play_runs_through_the_layers(saved, visit):
+    page = visit(saved[1].as_uri())
+    page.get_by_role("button", name="Play through the layers").click()
+    assert element(page, "e => e.state.layer") == 0
+    page.wait_for_function("document.querySelector('vit-attention').state.layer === 5", timeout=20_000)
+    page.get_by_role("button", name="Play through the layers").wait_for()
+
+
+def test_the_view_is_copied_as_a_picture(saved, visit):
+    page = visit(saved[1].as_uri(), permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy as PNG").click()
+    page.get_by_text("Copied.").wait_for()
+    width = page.evaluate("""async () => {
+        const [item] = await navigator.clipboard.read();
+        return (await createImageBitmap(await item.getType("image/png"))).width;
+    }""")
+    assert width == 1480
+
+
+def test_where_there_is_no_clipboard_the_picture_is_a_file(saved, visit):
+    page = visit(saved[1].as_uri())
+    page.evaluate("() => { navigator.clipboard.write = () => Promise.reject(new Error('refused')); }")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Copy as PNG").click()
+    assert download.value.suggested_filename == "attention.png" and Path(download.value.path()).read_bytes()[:4] == b"\x89PNG"
+
+
+FOCUSED = """() => {
+    const node = document.activeElement?.shadowRoot?.activeElement;
+    if (!node) return null;
+    const style = getComputedStyle(node);
+    return { name: node.getAttribute("aria-label") || node.textContent.trim(), tag: node.tagName, outline: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) };
+}"""
+
+
+def test_every_control_is_reached_by_tab_has_a_name_and_shows_its_focus(saved, visit):
+    page, reached = visit(saved[1].as_uri()), []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        found = page.evaluate(FOCUSED)
+        if found is None:
+            break
+        reached.append(found)
+    controls = element(page, "e => e.shadowRoot.querySelectorAll('button:not([hidden]):not(:disabled), input, [tabindex]').length")
+    assert len(reached) == controls > 25
+    assert all(control["name"] and control["outline"] >= 2 for control in reached), reached
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_360_pixels_and_text_stands_out(saved, visit, scheme):
+    page = visit(saved[1].as_uri(), viewport={"width": 360, "height": 700}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("canvas[data-control=query]").bounding_box()["width"] > 150
+    ink, paper = page.evaluate("() => { const s = getComputedStyle(document.documentElement); return [s.color, s.backgroundColor] }")
+    brightness = [sum(map(int, colour[4:-1].split(", "))) / 3 for colour in (ink, paper)]
+    assert abs(brightness[0] - brightness[1]) > 150 and (brightness[1] > 128) == (scheme == "light")
+
+
+HOSTILE = '</script><script>document.title = "taken"</script><img src=x onerror="document.title=1"> "\' & ünï 数字 <!--'
+
+
+def test_hostile_titles_and_class_names_are_text(visit, digits, tmp_path):
+    model = create_model("vit", seed=0, patch_size=7).eval()
+    model.spec = type(model.spec)(**{**vars(model.spec), "classes": tuple(f"{i}{HOSTILE}" for i in range(10))})
+    explorer = AttentionExplorer(model, digits.images[:2], digits.labels[:2], titles=[HOSTILE, "b"], title=HOSTILE)
+    page = visit(explorer.save(tmp_path / "page.html").as_uri())
+    shown = element(page, "e => ['.title', '.thumb span', '[data-control=prediction]'].map(s => e.shadowRoot.querySelector(s).textContent)")
+    assert shown[:2] == [HOSTILE, HOSTILE] and HOSTILE in shown[2] and page.title() == HOSTILE
+    assert page.locator("img").count() == 0 and element(page, "e => e.shadowRoot.querySelectorAll('img, script').length") == 0
+
+
+def test_two_explorers_on_a_page_do_not_disturb_each_other(visit, digits, model, tmp_path):
+    one, two = (AttentionExplorer(model, digits.images[i:i + 2], title=f"explorer {i}") for i in range(2))
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{one.html()}<hr>{two.html()}")
+    page = visit((tmp_path / "page.html").as_uri())
+    second = page.locator("vit-attention").nth(1)
+    before = second.evaluate("e => e.picture().toDataURL()")
+    click_patch(page, 1, 1)
+    page.locator("[data-control=layer]").first.press("Home")
+    assert element(page, "e => [e.state.query, e.state.layer]") == [[1, 1], 0]
+    assert second.evaluate("e => [e.state.query, e.state.layer]") == ["cls", 5] and second.evaluate("e => e.picture().toDataURL()") == before
+
+
+@pytest.mark.parametrize("name", ["cnn", "xcit"])
+def test_a_model_without_a_token_grid_says_what_can_be_shown(visit, digits, tmp_path, name):
+    explorer = AttentionExplorer(create_model(name, seed=0).eval(), digits.images[:1], digits.labels[:1])
+    page = visit(explorer.save(tmp_path / "page.html").as_uri())
+    if name == "cnn":
+        assert "no attention that can be captured" in page.locator(".note").inner_text()
+    else:
+        page.locator("[data-control=layer]").press("Home")
+        assert "no places on the image" in text(page)
+    assert text(page, "prediction").startswith("Prediction") and page.locator(".bar").count() == 10
+
+
+def test_a_slider_through_training(visit, digits, model, tmp_path):
+    for step in (0, 100):
+        save_model(create_model("vit", seed=step, patch_size=4), tmp_path / "run" / "snapshots" / f"step-{step:06d}.safetensors")
+    explorer = AttentionExplorer(model, digits.images[:1], run=tmp_path / "run")
+    page = visit(explorer.save(tmp_path / "page.html", steps=True).as_uri())
+    page.locator("[data-control=step]").press("Home")
+    page.locator("[data-control=step]").press("ArrowRight")
+    explorer.step = 100
+    assert element(page, "e => e.state.step") == 100
+    assert torch.allclose(torch.tensor(element(page, "e => e.probs")), explorer.probs, atol=1e-6)
+    assert not torch.equal(explorer.probs, AttentionExplorer(model, digits.images[:1]).probs)
+
+
+def test_where_no_script_may_run_there_is_a_picture(visit, saved, tmp_path):
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{saved[0].html(picture=saved[0].picture())}")
+    page = visit((tmp_path / "page.html").as_uri(), java_script_enabled=False)
+    assert page.locator("vit-attention img").bounding_box()["width"] > 200
+
+
+# ---- a real JupyterLab
+
+
+class Lab:
+    "A page of JupyterLab with one notebook open"
+
+    def __init__(self, page):
+        self.page = page
+
+    def run_all(self, widget):
+        "Runs the notebook to its end and waits for the element"
+        self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.locator(f".jp-OutputArea-output {widget}").first.wait_for(timeout=240_000)
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self):
+        self.python("pass")
+
+    def python(self, code):
+        "What `code` prints in the notebook's kernel"
+        said = self.page.evaluate("""async (code) => {
+            const kernel = window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
+            const future = kernel.requestExecute({ code, store_history: false });
+            let said = "";
+            future.onIOPub = ({ header, content }) => {
+                if (header.msg_type === "stream") said += content.text;
+                if (header.msg_type === "error") said += content.traceback.join("");
+            };
+            await future.done;
+            return said;
+        }""", code)
+        assert "Traceback" not in said, said
+        return said.strip()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    "A JupyterLab on copies of the notebooks; gives its address and its folder"
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("05_explorer", "05_pad"):
+        shutil.copy(ROOT / "nbs" / f"{name}.ipynb", folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"JUPYTER_CONFIG_DIR": folder / ".config", "JUPYTER_RUNTIME_DIR": folder / ".runtime", "JUPYTERLAB_SETTINGS_DIR": folder / ".settings",
+                "JUPYTERLAB_WORKSPACES_DIR": folder / ".workspaces", "IN_TEST": "1", "OMP_NUM_THREADS": "1"}
+    log = open(folder / "log.txt", "w")
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("jupyter-lab"), "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
+         f"--config={ROOT / 'tools' / 'jupyter_server_config.py'}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
+        env={**os.environ, **{name: str(value) for name, value in settings.items()}}, cwd=folder, stdout=log, stderr=log)
+    address, stop = f"http://127.0.0.1:{port}", time.monotonic() + 180
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=5)
+            break
+        except OSError:
+            assert process.poll() is None and time.monotonic() < stop, (folder / "log.txt").read_text()
+            time.sleep(0.3)
+    yield address, folder
+    process.terminate()
+    process.wait(60)
+    log.close()
+
+
+@pytest.fixture
+def lab(server, visit):
+    "Opens a notebook in JupyterLab"
+
+    def open_notebook(name):
+        page = visit(f"{server[0]}/lab/tree/{name}", viewport={"width": 1400, "height": 1300})
+        page.locator(".jp-Notebook").wait_for(timeout=120_000)
+        return Lab(page)
+
+    return open_notebook
+
+
+def test_the_explorer_in_jupyterlab(lab, server):
+    notebook = lab("05_explorer.ipynb")
+    page = notebook.page
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel", timeout=120_000)
+    notebook.run_all("vit-attention")
+    page.locator("vit-attention").first.scroll_into_view_if_needed()
+
+    # the page moves, Python follows
+    before = pictures(page)
+    click_patch(page, 2, 4)
+    assert "patch (2, 4) looks" in text(page) and pictures(page) != before
+    assert notebook.python("print(explorer.query)") == "(2, 4)"
+    shown = element(page, "e => [...e.map().values]")
+    assert torch.allclose(torch.tensor(json.loads(notebook.python("print(explorer.map.flatten().tolist())"))), torch.tensor(shown), atol=2e-3)
+
+    # Python moves, the page follows
+    before = pictures(page)
+    notebook.python("explorer.query, explorer.layer = (5, 1), 1")
+    page.wait_for_function("document.querySelector('vit-attention').state.layer === 1")
+    assert "Layer 1" in text(page) and "patch (5, 1) looks" in text(page) and pictures(page) != before
+
+    # heads off: what the bars say is what Python says
+    before = element(page, "e => e.probs")
+    page.get_by_role("button", name="Switch head 2 of layer 1 off").click()
+    page.get_by_role("button", name="Switch head 2 of layer 1 on").wait_for()
+    page.wait_for_function("before => JSON.stringify(document.querySelector('vit-attention').probs ?? before) !== JSON.stringify(before)", arg=before)
+    true = json.loads(notebook.python("print(capture_attention(HeadsOff(explorer.model, [(1, 2)]), explorer.images[explorer.image:explorer.image + 1]).logits[0].softmax(0).tolist())"))
+    assert notebook.python("print(explorer.off)") == "[(1, 2)]"
+    assert torch.allclose(torch.tensor(element(page, "e => e.probs")), torch.tensor(true), atol=1e-6)
+    bars = page.locator(".bar").evaluate_all("bars => bars.map(bar => bar.lastChild.textContent)")
+    assert [float(bar.split("\u00a0")[0]) for bar in bars] == pytest.approx([100 * share for share in true], abs=0.51)
+
+    # saved as `make lab` saves, and opened again without a kernel: the explorer's picture, not an error
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+    written = nbformat.read(server[1] / "05_explorer.ipynb", 4)
+    outputs = [output.data for cell in written.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    assert outputs and "<vit-attention>" in outputs[-1]["text/html"] and not any(VIEW in data for data in outputs) and "widgets" not in written.metadata
+    alone = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("explorer", outputs=[nbformat.v4.new_output("display_data", data=outputs[-1])])])
+    alone.metadata["kernelspec"] = {"name": "gone", "display_name": "gone"}
+    nbformat.write(alone, server[1] / "alone.ipynb")
+    page = lab("alone.ipynb").page
+    page.locator(".jp-OutputArea-output img").wait_for()
+    assert page.get_by_text("model not found").count() == 0 and page.locator(".jp-OutputArea-output img").bounding_box()["width"] > 200
+
+
+STROKES = {  # points between 0 and 1, as a hand would draw them
+    0: [[(.5, .12), (.33, .2), (.26, .42), (.28, .68), (.4, .86), (.56, .88), (.7, .72), (.74, .45), (.68, .22), (.52, .12)]],
+    1: [[(.56, .1), (.52, .4), (.48, .9)]],
+    2: [[(.28, .3), (.36, .16), (.54, .12), (.68, .24), (.64, .42), (.46, .62), (.26, .84)], [(.26, .84), (.5, .82), (.76, .86)]],
+    3: [[(.28, .18), (.48, .1), (.66, .2), (.62, .38), (.44, .46)], [(.44, .46), (.66, .54), (.7, .74), (.52, .9), (.28, .82)]],
+    4: [[(.32, .12), (.28, .34), (.27, .52), (.5, .52), (.76, .48)], [(.68, .12), (.64, .5), (.6, .92)]],
+    5: [[(.72, .12), (.36, .14), (.32, .44), (.54, .42), (.7, .56), (.68, .78), (.48, .9), (.26, .82)]],
+    6: [[(.62, .1), (.42, .3), (.32, .58), (.36, .8), (.52, .9), (.68, .78), (.66, .6), (.5, .54), (.35, .66)]],
+    7: [[(.24, .16), (.5, .16), (.76, .14), (.62, .44), (.48, .92)]],
+    8: [[(.64, .2), (.5, .1), (.36, .2), (.4, .38), (.6, .56), (.66, .76), (.5, .9), (.34, .76), (.42, .56), (.6, .38), (.64, .2)]],
+    9: [[(.66, .3), (.54, .14), (.36, .2), (.34, .4), (.5, .48), (.66, .32)], [(.66, .3), (.64, .6), (.58, .92)]],
+}
+
+
+def test_drawing_every_digit_on_the_pad_in_jupyterlab(lab):
+    notebook = lab("05_pad.ipynb")
+    page = notebook.page
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel", timeout=120_000)
+    notebook.run_all("vit-pad")
+    paper = page.locator("[data-control=paper]")
+    paper.scroll_into_view_if_needed()
+    box, said = paper.bounding_box(), []
+    for strokes in STROKES.values():
+        for stroke in strokes:
+            for i, (x, y) in enumerate(stroke):
+                page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=3 if i else 1)
+                if not i:
+                    page.mouse.down()
+            page.mouse.up()
+        page.wait_for_timeout(200)
+        said.append(int(notebook.python("print(pad.explorer.probs.argmax().item())")))
+        page.wait_for_function("said => document.querySelector('vit-attention').probs?.indexOf(Math.max(...document.querySelector('vit-attention').probs)) === said", arg=said[-1])
+        if len(said) == 4:
+            page.locator("[data-control=keep]").click()
+        page.locator("[data-control=clear]").click()
+    print("drawn 0 to 9, read as", *said)
+    assert sum(digit == read for digit, read in enumerate(said)) >= 9
+    assert notebook.python("print(pad.image, len(pad.explorer.images))") == "None 2"
+
+    # by keyboard: a vertical line, then undone
+    paper.focus()
+    for key in (" ", *["ArrowDown"] * 9):
+        page.keyboard.press(key)
+    page.wait_for_timeout(200)
+    assert notebook.python("print(pad.image.dtype, tuple(pad.image.shape))") == "torch.uint8 (1, 28, 28)"
+    page.locator("[data-control=undo]").click()
+    page.wait_for_timeout(200)
+    assert notebook.python("print(pad.image)") == "None"

@@ -1,0 +1,89 @@
+"The installed scripts used wrongly: one line that says what is wrong and what would be right, status 2, nothing changed."
+import os
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import entry_points
+from time import perf_counter
+
+import pytest
+from vit_mnist.data import sha256
+from vit_mnist.model import create_model, save_model
+
+MISTAKES = {  # what is typed: what the line must hold
+    "vit_mnist_train --out new --model vti": "did you mean 'vit'?",
+    "vit_mnist_train --out new --data mnits": "did you mean 'mnist'?",
+    "vit_mnist_train --out new --device tpu": "no device 'tpu' here; there is:",
+    'vit_mnist_train --out new --model-args {"patch_size":5}': "divisible by the patch size",
+    "vit_mnist_train --out new --preset fsat": "did you mean 'fast'?",
+    "vit_mnist_train --out new --preset fast --epochs 9": "preset 'fast' has epochs 3, not 9",
+    "vit_mnist_train --resume empty": "empty",
+    "vit_mnist_train --out new --model-args depth=2": "--model-args takes JSON like",
+    "vit_mnist_train --out new --epochs -1": "epochs must be from 1 to 10,000, not -1",
+    "vit_mnist_train --out new --batch-size 1000000": "batch_size must be from 1 to 60,000",
+    "vit_mnist_train --out new --lr nan": "lr must be from",
+    "vit_mnist_train --out new --lr fast": "invalid float value: 'fast'",
+    "vit_mnist_train --out new --shift 1e9": "shift must be from 0 to 28",
+    "vit_mnist_train --out new --modle vit": "unknown option '--modle'; did you mean '--model'?",
+    "vit_mnist_train vit": "unexpected 'vit'; see vit_mnist_train --help",
+    "vit_mnist_train --out run": "run exists already; name a new folder",
+    "vit_mnist_train --out locked/new": "name a folder you can write to",
+    "vit_mnist_data --data kmnits": "did you mean 'kmnist'?",
+    "vit_mnist_evaluate nothing": "no run nothing; name a run folder or its model.safetensors",
+    "vit_mnist_evaluate empty": "no model.safetensors in empty: it is not a run folder",
+    "vit_mnist_evaluate run --split tset": "unknown split 'tset'; did you mean 'test'?",
+    "vit_mnist_evaluate run --limit -1": "limit must be 0 for all images",
+    "vit_mnist_evaluate run --out empty": "empty exists already; name a new folder",
+    "vit_mnist_evaluate locked --limit 9": "name a folder you can write to",
+    "vit_mnist_predict run": "required: images",
+    "vit_mnist_predict run digit.png --jsn": "did you mean '--json'?",
+    "vit_mnist_predict truncated.safetensors digit.png": "truncated.safetensors is damaged or not a safetensors file",
+    "vit_mnist_predict other.safetensors digit.png": "other.safetensors holds the weights of another architecture",
+}
+
+
+def snapshot(folder):
+    "Every file below a folder, with its hash; None for a folder"
+    return {str(path.relative_to(folder)): None if path.is_dir() else sha256(path.read_bytes()) for path in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory, script, unprivileged):
+    "What each mistake led to: the process and the folder's files before and after. Two at a time, most import torch"
+    model = create_model("vit", seed=0)
+
+    def attempt(words):
+        folder = tmp_path_factory.mktemp("mistake")
+        for name in "run", "locked":
+            save_model(model, folder / name / "model.safetensors")
+        whole = (folder / "run" / "model.safetensors").read_bytes()
+        (folder / "empty").mkdir()
+        (folder / "truncated.safetensors").write_bytes(whole[:-100])
+        (folder / "other.safetensors").write_bytes(whole.replace(b'\\"depth\\": 6', b'\\"depth\\": 5'))
+        (folder / "locked").chmod(0o555)
+        before = snapshot(folder)
+        done = script(*words.split(), before=unprivileged, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        after = snapshot(folder)
+        (folder / "locked").chmod(0o755)
+        return done, before, after
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(MISTAKES, pool.map(attempt, MISTAKES)))
+
+
+@pytest.mark.parametrize("words, message", MISTAKES.items(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_status_2(outcomes, words, message):
+    done, before, after = outcomes[words]
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and message in done.stderr
+    assert done.stderr.startswith(words.split()[0] + ": ")
+    assert before == after
+
+
+@pytest.mark.parametrize("name", sorted(e.name for e in entry_points(group="console_scripts") if e.value.startswith("vit_mnist.")))
+def test_help_in_a_second_and_a_half(script, name):
+    for _ in range(3):  # a busy machine may need a second try
+        start = perf_counter()
+        done = script(name, "--help")
+        if (seconds := perf_counter() - start) < 1.5:
+            break
+    assert seconds < 1.5
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: {name}") and not done.stderr

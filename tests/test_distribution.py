@@ -1,0 +1,88 @@
+"Several processes against one: the same losses, weights and accuracy; one voice; an end when one of them fails."
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+# The same run in however many processes torchrun starts: 50 steps with augmentation, the last batch of an epoch uneven
+WORKER = """
+import sys
+from pathlib import Path
+from vit_mnist.callbacks import Callback
+from vit_mnist.settings import Settings
+from vit_mnist.training import ProgressBar, train
+class Losses(Callback):
+    def on_start(self, run): self.seen = []
+    def on_step(self, run):
+        self.seen.append(run.loss.item())
+        if sys.argv[2] == "fail" and run.step == 3 and not run.main: raise ValueError("this worker fails")
+    def on_end(self, run):
+        if run.main: (run.folder / "losses").write_text(" ".join(map(repr, self.seen)))
+settings = Settings(model_args={"depth": 2}, limit=25 * 64 - 31, batch_size=64, epochs=2, valid_size=2000, accumulate=int(sys.argv[3]), ema=.9, device="cpu")
+if __name__ == "__main__": train(settings, Path(sys.argv[1]), [Losses(), ProgressBar()])
+"""
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def launch(tmp_path, processes, name="run", fail="no", accumulate=1):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    return subprocess.run([sys.executable, *start, script, tmp_path / name, fail, str(accumulate)], env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
+
+
+def results(folder):
+    losses = torch.tensor([float(loss) for loss in (folder / "losses").read_text().split()], dtype=torch.float64)
+    return losses, load_file(folder / "model.safetensors"), json.loads((folder / "metrics.json").read_text())
+
+
+def test_two_processes_do_what_one_does(tmp_path):
+    one, two = launch(tmp_path, 1, "one"), launch(tmp_path, 2, "two", accumulate=3)
+    for done in (one, two): assert done.returncode == 0, done.stderr
+    assert "1 process on cpu, 1 thread;" in one.stdout
+    assert two.stdout.count("2 processes on cpu, 1 thread each;") == 1  # the main process speaks, and only it
+    (losses, weights, metrics), (losses2, weights2, metrics2) = (results(tmp_path / name) for name in ("one", "two"))
+    assert len(losses) == 50 and (losses - losses2).abs().max() < 1e-5
+    assert max((weights[key] - weights2[key]).abs().max() for key in weights) < 1e-4
+    assert weights.keys() == weights2.keys()  # no prefix of a wrapper
+    for key in ("test_accuracy", "valid_accuracy"):  # every image counts once
+        size = 10_000 if key.startswith("test") else 2_000
+        assert abs(metrics2[key] * size - round(metrics2[key] * size)) < 1e-6 and abs(metrics[key] - metrics2[key]) <= 1 / size
+    assert abs(metrics["test_loss"] - metrics2["test_loss"]) < 1e-4
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(path.name for path in (tmp_path / "one").iterdir())
+
+
+def test_a_failing_worker_ends_the_run_with_its_message(tmp_path):
+    done = launch(tmp_path, 2, fail="fail")
+    assert done.returncode != 0 and "ValueError: this worker fails" in done.stderr
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+EVALUATE = """
+from dataclasses import replace
+from vit_mnist.data import load_data
+from vit_mnist.loop import find_processes, loss_and_accuracy
+from vit_mnist.model import create_model
+accelerator, _ = find_processes("cpu")
+model, test = create_model("cnn", seed=0), load_data().test
+for n in (10_000, 3, 1): print("RESULT", n, *loss_and_accuracy(model, test.take(n), accelerator=accelerator))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_evaluation_is_exact_whatever_the_number_of_processes(tmp_path, processes):
+    script = tmp_path / "evaluate.py"
+    script.write_text(EVALUATE)
+    found = []
+    for start in ([], ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]):
+        done = subprocess.run([sys.executable, *start, script], env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stderr
+        found.append({line for line in done.stdout.splitlines() if line.startswith("RESULT")})
+    alone, together = [{line.split()[1]: tuple(map(float, line.split()[2:])) for line in lines} for lines in found]
+    assert len(found[1]) == 3  # all processes say the same
+    for n, (loss, accuracy) in alone.items(): assert together[n] == pytest.approx((loss, accuracy), rel=1e-6)

@@ -1,0 +1,145 @@
+"""Explanations: every method on every model it claims, what is left behind, captum missing, the command, and speed."""
+
+import functools
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from vit_mnist.data import load_data
+from vit_mnist.errors import UserError
+from vit_mnist.explanation import explain, list_methods
+from vit_mnist.methods import METHODS
+from vit_mnist.model import create_model
+from vit_mnist.summary import list_models
+
+CHEAP = {"integrated_gradients": {"steps": 2}, "occlusion": {"size": 14}}
+TOKENS = ("rollout", "relevance", "grad_rollout")  # need layers that all look at the same tokens
+
+
+@functools.cache
+def digits():
+    return load_data().test.images[:2]
+
+
+@functools.lru_cache(1)
+def zoo(name):
+    "A model as one may find it: in training, a part of it not, with a gradient somewhere"
+    model = create_model(name, seed=0, size="tiny").train()
+    next(module for module in model.modules() if not list(module.children())).eval()
+    first = next(model.parameters())
+    first.grad = torch.full_like(first, 7)
+    return model, list(list_methods(model))
+
+
+def state(model):
+    "All that an explanation might change"
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
+    tensors = {key: value.clone() for key, value in model.state_dict().items()}
+    gradients = [p.grad is not None and p.grad.eq(7).all().item() for p in model.parameters()]
+    return [m.training for m in model.modules()], hooks, [set(vars(m)) for m in model.modules()], gradients, tensors
+
+
+def same(before, after):
+    return before[:-1] == after[:-1] and all(torch.equal(value, after[-1][key]) for key, value in before[-1].items())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", list_models())
+def test_every_method_on_every_model(name, method):
+    model, works = zoo(name)
+    if method not in works:
+        with pytest.raises(UserError, match=f"{method} needs .* for it there is: .*occlusion"):
+            explain(model, digits(), method)
+        return
+    before, options, heats = state(model), CHEAP.get(method, {}), []
+    for seed in (1, 2):  # of the generator that all share: neither read nor moved
+        torch.manual_seed(seed)
+        rng = torch.get_rng_state()
+        heats.append(explain(model, digits(), method, target=3, **options))
+        assert torch.equal(torch.get_rng_state(), rng)
+    assert heats[0].shape == (2, 28, 28) and heats[0].isfinite().all() and not heats[0].requires_grad
+    assert torch.equal(*heats)
+    assert same(before, state(model))
+
+
+def test_what_is_claimed():
+    "38 models have one grid of tokens; what follows attention through all layers works for these but jet_vit, and for more"
+    works = {name: set(list_methods(create_model(name, size="tiny"))) for name in ("vit", "vit_5", "cct", "jet_vit", "max_vit", "mlp")}
+    assert works["vit"] == works["vit_5"] == set(METHODS)
+    assert works["cct"] == set(METHODS) - {"legrad"}
+    assert works["jet_vit"] == works["max_vit"] == set(METHODS) - {*TOKENS, "legrad"}
+    assert works["mlp"] == {"random", "centre", "ink", "gradient", "input_x_gradient", "integrated_gradients", "occlusion"}
+
+
+class OnePatch(nn.Module):
+    "Class 0 is the sum of one patch, class 1 of another"
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        return self.scale * torch.stack([images[:, 0, 4:8, 8:12].sum((1, 2)), images[:, 0, 20:24, 16:20].sum((1, 2))], 1)
+
+
+@pytest.mark.parametrize("method", ["gradient", "input_x_gradient", "integrated_gradients", "occlusion"])
+def test_a_model_of_ones_own_that_looks_at_one_patch(method):
+    images = digits().clone()
+    images[:, :, 4:8, 8:12] = images[:, :, 20:24, 16:20] = 255
+    for target, (top, left) in enumerate([(4, 8), (20, 16)]):
+        heat = explain(OnePatch(), images, method, target)
+        assert heat[:, top : top + 4, left : left + 4].min() > 0
+        heat[:, top : top + 4, left : left + 4] = 0
+        assert heat.abs().max() < 1e-4
+
+
+def test_images_in_inference_mode_and_frozen_weights():
+    model = create_model("vit", seed=0, size="tiny")
+    plain = explain(model, digits())
+    with torch.inference_mode():
+        images = digits().clone()
+        assert torch.allclose(explain(model.requires_grad_(False), images), plain, atol=1e-6)
+
+
+NO_CAPTUM = """
+import sys
+sys.modules["captum"] = sys.modules["captum.attr"] = None  # what Python does for a package that is not there
+from vit_mnist.data import load_data
+from vit_mnist.explanation import explain
+from vit_mnist.model import create_model
+model, images = create_model("vit", seed=0, size="tiny"), load_data().test.images[:2]
+for method in ("relevance", "occlusion", "gradcam"): explain(model, images, method)
+explain(model, images, "integrated_gradients")
+"""
+
+
+def test_without_captum_one_line_says_how_to_get_it():
+    done = subprocess.run([sys.executable, "-c", NO_CAPTUM], capture_output=True, text=True, timeout=600)
+    assert done.returncode and done.stderr.splitlines()[-1].endswith("this method needs captum: pip install 'vit_mnist[explain]'")
+
+
+@pytest.mark.slow
+def test_three_hundred_relevance_maps_a_second():
+    model = create_model("vit", seed=0, patch_size=4).eval()
+    images = load_data().test.images[:1000]
+
+    def seconds(call):
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    def plain():
+        x = images.float()
+        with torch.no_grad():
+            for part in x.split(100):
+                model(part)
+
+    explain(model, images[:100])
+    alone, explained = (min(seconds(call) for _ in range(3)) for call in (plain, lambda: explain(model, images)))
+    print(f"{1000 / explained:.0f} images a second, {explained / alone:.1f} times a forward pass")
+    assert 1000 / explained > 300

@@ -1,0 +1,98 @@
+"Weights & Biases: what the files of an offline run hold, where nothing may be written, and that no connection is tried."
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vit_mnist.settings import Settings
+from vit_mnist.tracking import read_tracked
+
+# Runs the installed command in a process where every socket that leads out of the machine is refused and written down.
+# Killed at step 17 if asked; Unix sockets are how wandb talks to its own process.
+DRIVER = """
+import glob, os, signal, socket, sys, time
+log, last = sys.argv[1], int(sys.argv[2])
+def refuse(name):
+    original = getattr(socket.socket, name)
+    def method(self, address, *rest):
+        if self.family == socket.AF_UNIX: return original(self, address, *rest)
+        with open(log, "a") as file: file.write(f"{address}\\n")
+        raise ConnectionRefusedError(111, "refused")
+    setattr(socket.socket, name, method)
+for name in ("connect", "connect_ex"): refuse(name)
+socket.getaddrinfo = lambda host, *rest, **more: open(log, "a").write(f"{host}\\n") and (_ for _ in ()).throw(socket.gaierror(-2, "refused"))
+from vit_mnist import loop
+step = loop.train_step
+def counted(run, *args, **kwargs):
+    while run.step == last and not glob.glob(f"{run.folder}/wandb/offline-run-*/*.wandb"): time.sleep(.01)
+    if run.step == last: os.kill(os.getpid(), signal.SIGKILL)
+    return step(run, *args, **kwargs)
+loop.train_step = counted
+from vit_mnist.cli import vit_mnist_train
+sys.argv = ["vit_mnist_train", *sys.argv[3:]]
+vit_mnist_train()
+"""
+SMALL = ["--model-args", '{"depth": 1, "dim": 32, "mlp_dim": 64}', "--limit", "640", "--valid-size", "500", "--batch-size", "64", "--epochs", "3", "--device", "cpu"]
+
+
+@pytest.fixture
+def place(tmp_path):
+    "An environment without a login, in which home, temporary folder and working folder are watched"
+    for name in ("home", "tmp", "work"): (tmp_path / name).mkdir()
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "XDG", "NETRC"))}
+    return tmp_path, {**keep, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "MPLCONFIGDIR": str(tmp_path / "matplotlib"),
+                      "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),
+                      "VIT_MNIST_HOME": os.environ.get("VIT_MNIST_HOME", str(tmp_path / "data")), "OMP_NUM_THREADS": "1"}
+
+
+def command(place, *options, last=-1):
+    folder, environment = place
+    return subprocess.run([sys.executable, "-c", DRIVER, folder / "connections", str(last), *map(str, options)],
+                          cwd=folder / "work", env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+
+
+def written_outside(place):
+    return [path for name in ("home", "tmp", "work") for path in (place[0] / name).rglob("*")]
+
+
+def test_an_offline_run_killed_and_resumed_holds_every_step_once_and_all_of_it_in_its_folder(place):
+    folder, run = place[0], place[0] / "run"
+    killed = command(place, *SMALL, "--out", run, last=17)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (run / "metrics.json").exists()
+    resumed = command(place, "--resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    found = read_tracked(run)
+    assert sorted(found["history"]) == list(range(1, 32)) and len(found["ids"]) == 1
+    assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 2  # one of the killed process, one of the other
+    rows = [found["history"][step] for step in range(1, 31)]
+    assert all({"loss", "grad_norm", "lr", "images_per_second"} <= set(row) for row in rows)
+    assert [step for step, row in found["history"].items() if "train_loss" in row] == [10, 20, 30]
+    metrics = json.loads((run / "metrics.json").read_text())
+    last = found["history"][31]
+    assert last["test_accuracy"] == metrics["test_accuracy"]
+    assert {path.stem for path in run.glob("*.png")} <= {key.split("/")[0] for key in last} and len(found["files"]) == len(list(run.glob("*.png")))
+    assert found["config"]["batch_size"] == 64 and len(found["artifacts"]) == 1
+    assert set(found["config"]) >= set(Settings.__dataclass_fields__)
+    assert not written_outside(place)
+    assert not (folder / "connections").exists()
+
+
+def test_disabled_leaves_no_folder_anywhere(place):
+    done = command(place, *SMALL, "--out", place[0] / "run", "--tracking", "disabled")
+    assert done.returncode == 0, done.stderr
+    assert not list(place[0].rglob("*wandb*")) and not written_outside(place)
+
+
+def test_logged_in_without_an_answer_goes_offline_with_a_line(place):
+    folder, environment = place
+    environment |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}  # nobody listens there
+    done = command(place, *SMALL, "--out", folder / "run")
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stderr.splitlines() if "did not answer" in line]) == 1
+    assert sorted(read_tracked(folder / "run")["history"]) == list(range(1, 32))
+    assert not written_outside(place)

@@ -1,0 +1,14 @@
+"How `make lab` starts JupyterLab: what it saves keeps the static form of widgets only."
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from clean_views import clean_views  # noqa: E402
+
+
+def save_static(model, **kwargs):
+    if model["type"] == "notebook":
+        clean_views(model["content"])
+
+
+c.FileContentsManager.pre_save_hook = save_static  # noqa: F821

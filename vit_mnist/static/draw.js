@@ -1,0 +1,153 @@
+// <vit-pad>: a square to draw a digit in with mouse, pen, finger or keys.
+//
+// The element knows nothing of models. It tells its host of every change ("vit-drawing") and of a wish to keep the
+// drawing ("vit-keep"); the host may be the widget at the end of this file or any page with a model of its own.
+
+const SIDE = 140; // pixels of the drawing handed on: five for each of MNIST's 28
+const PEN = 13; // width of the stroke, in those pixels: about that of MNIST's digits
+
+const STYLE = `
+  :host { display: block; font: 14px/1.45 system-ui, sans-serif; max-width: 280px; --line: color-mix(in srgb, currentColor 22%, transparent); --accent: #3b82f6; }
+  * { box-sizing: border-box; }
+  canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px; cursor: crosshair; touch-action: none; background: #fff; }
+  .row { display: flex; flex-wrap: wrap; gap: 6px; margin: 6px 0; }
+  button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 6px; padding: 3px 9px; min-height: 28px; cursor: pointer; }
+  button:disabled { opacity: .4; cursor: default; }
+  :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+  p { margin: 0; font-size: 12.5px; color: color-mix(in srgb, currentColor 72%, transparent); }
+`;
+
+class VitPad extends HTMLElement {
+  #strokes = []; #drawing = null; #cursor = null; #queued = false; #canvas; #buttons = {};
+
+  connectedCallback() {
+    if (this.shadowRoot) return;
+    this.setAttribute("data-lm-suppress-shortcuts", "true"); // a notebook must not take the keys
+    const make = (tag, attributes, ...inside) => {
+      const node = document.createElement(tag);
+      for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+      node.append(...inside);
+      return node;
+    };
+    const button = (name, label, press) => {
+      this.#buttons[name] = make("button", { "data-control": name }, label);
+      this.#buttons[name].addEventListener("click", press);
+      return this.#buttons[name];
+    };
+    this.#canvas = make("canvas", { width: 2 * SIDE, height: 2 * SIDE, tabindex: 0, role: "application", "data-control": "paper",
+      "aria-label": "Drawing of a digit. Arrow keys move the pen, space puts it down or lifts it." });
+    this.attachShadow({ mode: "open" }).append(make("style", {}, STYLE), this.#canvas,
+      make("div", { class: "row", role: "group", "aria-label": "Drawing" }, button("undo", "Undo", () => this.undo()), button("clear", "Clear", () => this.clear()),
+        button("keep", "Keep as example", () => this.dispatchEvent(new CustomEvent("vit-keep")))),
+      make("p", {}, "Draw a digit. By keyboard: arrows move the pen, space puts it down or lifts it."));
+    this.#canvas.addEventListener("pointerdown", (e) => this.#down(e));
+    this.#canvas.addEventListener("pointermove", (e) => this.#move(e));
+    for (const name of ["pointerup", "pointercancel"]) this.#canvas.addEventListener(name, () => this.#up());
+    this.#canvas.addEventListener("keydown", (e) => this.#key(e));
+    this.#show();
+  }
+
+  get strokes() { return structuredClone(this.#strokes); }
+  undo() { this.#strokes.pop(); this.#changed(); }
+  clear() { this.#strokes = []; this.#changed(); }
+
+  // Ink from 0 (paper) to 255, row by row.
+  pixels() {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = SIDE;
+    this.#paint(canvas.getContext("2d", { willReadFrequently: true }), SIDE);
+    const rgba = canvas.getContext("2d").getImageData(0, 0, SIDE, SIDE).data;
+    return Uint8Array.from({ length: SIDE * SIDE }, (_, i) => 255 - rgba[4 * i]);
+  }
+  get side() { return SIDE; }
+
+  // Points lie between 0 and 1; all coordinates of a fast pen are taken, not one a frame.
+  #at(event) {
+    const box = this.#canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  }
+  #down(event) {
+    if (event.button) return;
+    this.#canvas.setPointerCapture(event.pointerId);
+    this.#strokes.push((this.#drawing = [this.#at(event)]));
+    this.#changed();
+  }
+  #move(event) {
+    if (!this.#drawing) return;
+    for (const e of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event]) this.#drawing.push(this.#at(e));
+    this.#changed();
+  }
+  #up() { this.#drawing = null; }
+
+  #key(event) {
+    const move = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
+    if (event.key !== " " && !move) return;
+    this.#cursor ??= { at: [0.5, 0.3], stroke: null };
+    if (event.key === " ") {
+      this.#cursor.stroke = this.#cursor.stroke ? null : [[...this.#cursor.at]];
+      if (this.#cursor.stroke) this.#strokes.push(this.#cursor.stroke);
+    } else {
+      this.#cursor.at = this.#cursor.at.map((v, i) => Math.min(Math.max(v + move[i] * 0.05, 0.05), 0.95));
+      this.#cursor.stroke?.push([...this.#cursor.at]);
+    }
+    this.#changed();
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  // However fast the pen, the host hears of it once a frame.
+  #changed() {
+    if (!this.#strokes.length && this.#cursor) this.#cursor.stroke = null;
+    this.#show();
+    if (this.#queued) return;
+    this.#queued = true;
+    requestAnimationFrame(() => { this.#queued = false; this.dispatchEvent(new CustomEvent("vit-drawing")); });
+  }
+
+  #paint(c, side) {
+    c.setTransform(side, 0, 0, side, 0, 0);
+    c.fillStyle = "#fff"; c.fillRect(0, 0, 1, 1);
+    c.strokeStyle = "#000"; c.lineWidth = PEN / SIDE; c.lineCap = c.lineJoin = "round";
+    for (const stroke of this.#strokes) {
+      c.beginPath();
+      c.moveTo(...stroke[0]);
+      for (const point of stroke.length > 1 ? stroke.slice(1) : stroke) c.lineTo(...point); // a dot is a line to where it began
+      c.stroke();
+    }
+  }
+  #show() {
+    const c = this.#canvas.getContext("2d");
+    this.#paint(c, 2 * SIDE);
+    if (this.#cursor && this.shadowRoot.activeElement === this.#canvas) {
+      c.strokeStyle = this.#cursor.stroke ? "#c2410c" : "#3b82f6"; c.lineWidth = 0.01;
+      c.beginPath(); c.arc(...this.#cursor.at, 0.035, 0, 7); c.stroke();
+    }
+    for (const button of Object.values(this.#buttons)) button.disabled = !this.#strokes.length;
+  }
+}
+
+if (!customElements.get("vit-pad")) customElements.define("vit-pad", VitPad);
+
+// ---- the widget: every drawing goes to the kernel, one at a time, or a slow kernel would fall ever further behind
+
+export function render({ model, el }) {
+  const pad = document.createElement("vit-pad");
+  let busy = false, again = false;
+  const send = () => {
+    if (busy) { again = true; return; }
+    busy = true; again = false;
+    model.send({ drawing: pad.side, empty: !pad.strokes.length }, undefined, [pad.pixels().buffer]);
+  };
+  const onMessage = ({ seen }) => {
+    if (!seen) return;
+    busy = false;
+    if (again) send();
+  };
+  pad.addEventListener("vit-drawing", send);
+  pad.addEventListener("vit-keep", () => model.send({ keep: true }));
+  model.on("msg:custom", onMessage);
+  el.append(pad);
+  return () => model.off("msg:custom", onMessage);
+}
+
+export default { render };
