@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# %% ../nbs/03_attention.ipynb #15c1bb96
+# %% ../nbs/03_attention.ipynb #2cc1e977
 @dataclass(eq=False)
 class Attention:
     "One use of attention; the tensors are the very ones the model computed with, so gradients flow through them"
@@ -27,7 +27,7 @@ class Attention:
 
     def __repr__(self):
         n, heads, queries, keys = self.mix.shape
-        return f"Attention {self.layer}: {heads} heads, {queries} queries x {keys} keys, {n} images"
+        return f"Attention {self.layer}: {heads} head{'s' * (heads != 1)}, {queries} queries x {keys} keys, {n} image{'s' * (n != 1)}"
 
 # %% ../nbs/03_attention.ipynb #bf4f4093
 def _form(tensor, order, shared, rows, n):

@@ -45,7 +45,7 @@ def unfold_windows(
     whole = matrix.new_zeros(n, each.shape[1], cells[0] * cells[1])
     return whole.index_copy(2, (rows * cells[1] + columns)[placed], each).unflatten(2, cells)
 
-# %% ../nbs/03_maps.ipynb #09d0dc23
+# %% ../nbs/03_maps.ipynb #0fce93fe
 class AttentionMaps:
     "Every attention of a model for a batch of images, in the order of use"
     def __init__(self, attentions, layouts, logits, pad=0, name="model"):
@@ -57,7 +57,7 @@ class AttentionMaps:
         lines = [_describe(a, layout) for a, layout in zip(self, self.layouts)]
         blocks = [(i, line) for i, line in enumerate(lines) if i == 0 or lines[i - 1] != line] + [(len(lines), "")]
         rows = [f"  layer {a}: {line}" if b == a + 1 else f"  layers {a} to {b - 1}: {line}" for (a, line), (b, _) in zip(blocks, blocks[1:])]
-        return "\n".join([f"Attention of {self.name} for {len(self.logits)} images", *rows])
+        return "\n".join([f"Attention of {self.name} for {len(self.logits)} image{'s' * (len(self.logits) != 1)}", *rows])
 
 # %% ../nbs/03_maps.ipynb #508c6f60
 def _side(tokens):

@@ -211,7 +211,7 @@ def position_embedding(
             if isinstance(found, Tensor) and found.squeeze().ndim == 2: return found.detach().squeeze().cpu()
     raise UserError(f"no position embedding found in {model_name(model)}: it may encode positions another way")
 
-# %% ../nbs/03_pictures.ipynb #b37c07b6
+# %% ../nbs/03_pictures.ipynb #38932ac8
 def plot_position_similarity(
     model:nn.Module, # one with an embedding for each position
 ):
@@ -221,10 +221,11 @@ def plot_position_similarity(
     embedding = torch.nn.functional.normalize(embedding[len(embedding) - side ** 2:], dim=1)
     similar = embedding @ embedding.T
     most = (similar - torch.eye(side ** 2)).abs().max().item()
-    fig, axes = figure(side, side, 3.6 / side)
-    for row, axis in zip(similar, axes.flat):
-        shown = axis.imshow(row.view(side, side), cmap="cividis", vmin=-most, vmax=most); axis.set(xticks=[], yticks=[])
-    fig.colorbar(shown, ax=axes, shrink=.7, label="cosine", extend="max")
+    tiles = torch.nn.functional.pad(similar.view(side, side, side, side), (0, 1, 0, 1), value=math.nan)  # a gap after each small picture
+    fig, axes = figure(figsize=(4.4, 3.8))
+    shown = axes[0, 0].imshow(tiles.transpose(1, 2).flatten(0, 1).flatten(1, 2)[:-1, :-1], cmap="cividis", vmin=-most, vmax=most)
+    axes[0, 0].axis("off")
+    fig.colorbar(shown, shrink=.8, label="cosine", extend="max")
     fig.suptitle("Similarity of position embeddings", fontsize=10)
     return fig
 
