@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from vit_mnist.data import load_data, write_atomic
 from vit_mnist.model import create_model, model_input
-from vit_mnist.optimizers import make_optimizer
+from vit_mnist.optimizers import make_optimizers
 from vit_mnist.settings import Settings
 from vit_mnist.summary import list_models
 from vit_mnist.training import train
@@ -50,7 +50,7 @@ def best_rate(out, name):
 def step_seconds(name, images, labels):
     "Median time of a training step on 128 images"
     model, times = create_model(name, seed=0, size="tiny").train(), []
-    optimizer = make_optimizer(model, Settings())
+    [optimizer] = make_optimizers(model, Settings())
     for _ in range(4):
         start = time.perf_counter()
         F.cross_entropy(model(model_input(model, images)), labels).backward()
@@ -73,8 +73,9 @@ def row(out, name, seconds, seeds):
     rate = best_rate(out, name)
     found = [metrics(out, name, rate, seed) for seed in range(seeds)]
     accuracies = [each["test_accuracy"] for each in found]
+    valid = {str(each): metrics(out, name, each, 0)["valid_accuracy"] for each in RATES}
     return {"model": name, "tokens": ZOO[name].layout.kind, "parameters": found[0]["parameters"], "flops": found[0]["flops"], "lr": rate,
-            "valid_accuracy": found[0]["valid_accuracy"], "test_accuracy": statistics.mean(accuracies),
+            "valid_by_lr": valid, "test_accuracy": statistics.mean(accuracies),
             "spread": statistics.stdev(accuracies) if seeds > 1 else None, "seeds": seeds, "seconds": 79 * seconds}
 
 
