@@ -16,7 +16,7 @@ from .errors import UserError, check_name
 from .layout import Tokens, places
 from .model import get_layout, model_input
 from .attention import record_attention
-from .maps import AttentionMaps, _pad, capture_attention
+from .maps import AttentionMaps, capture_attention, input_pad
 from .pictures import _shortened, _stack
 from .methods import NEEDS, Heat, chain, last_seen, layouts_of, method, pick_target
 
@@ -182,4 +182,4 @@ def legrad(model, images, target):
         grad, = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), found[-1].mix)
         total = total + grad.clamp(min=0).mean((1, 2)) / len(layouts)
     tokens = layouts[0].keys
-    return Heat(total[:, len(tokens.before):len(total[0]) - len(tokens.after)].unflatten(1, tokens.grid), _pad(model))
+    return Heat(total[:, len(tokens.before):len(total[0]) - len(tokens.after)].unflatten(1, tokens.grid), input_pad(model))
