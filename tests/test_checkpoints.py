@@ -90,7 +90,7 @@ def start(function, *args):
 
 
 def finish(process):
-    process.join(300)
+    process.join(600)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
 
