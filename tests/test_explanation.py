@@ -112,9 +112,6 @@ sys.modules["captum"] = sys.modules["captum.attr"] = None  # what Python does fo
 from vit_mnist.data import load_data
 from vit_mnist.explanation import explain
 from vit_mnist.model import create_model
-
-# Runs with `make test-slow` until its issue is finished and the default suite has room for it.
-pytestmark = pytest.mark.slow
 model, images = create_model("vit", seed=0, size="tiny"), load_data().test.images[:2]
 for method in ("relevance", "occlusion", "gradcam"): explain(model, images, method)
 explain(model, images, "integrated_gradients")
