@@ -1,5 +1,8 @@
 "What several test files need: the installed scripts, processes that obey permissions, trained models."
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: bit for bit is a promise for one number of threads
+
 import shutil
 import subprocess
 import sys

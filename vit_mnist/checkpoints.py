@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['save_checkpoint', 'list_checkpoints', 'read_checkpoint', 'latest_checkpoint', 'check_same', 'check_resumable',
-           'Resume', 'restore', 'Stopped', 'Checkpoints']
+           'Resume', 'restore', 'Stopped', 'Signals', 'Checkpoints']
 
 # %% ../nbs/02_checkpoints.ipynb #4f7dc749
 import json, os, shutil, signal, threading, time, uuid, warnings
@@ -179,19 +179,27 @@ class Stopped(KeyboardInterrupt):
         super().__init__(message)
         self.status = 128 + number  # of the process, as shells count it
 
-# %% ../nbs/02_checkpoints.ipynb #c5440ec7
-class Checkpoints(Callback):
-    "Writes checkpoints; comes last among the callbacks, so that what the others did is in them"
-    def __init__(self, minutes:float=5): self.minutes, self.signal, self.handlers, self.saved = minutes, 0, {}, (-1, 0.)
+# %% ../nbs/02_checkpoints.ipynb #0ab56c37
+class Signals(Callback):
+    "Remembers that the run was asked to stop; comes first among the callbacks, so that it listens before a file is written"
+    def __init__(self): self.asked, self.handlers = 0, {}
 
     def on_start(self, run):
-        self.saved = run.step, time.monotonic()
         if threading.current_thread() is not threading.main_thread(): return
         self.handlers = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _remember(self, number, frame):
-        self.signal = number
+        self.asked = number
         self.on_exit(None)  # the next one acts at once
+
+    def on_exit(self, run):
+        while self.handlers: signal.signal(*self.handlers.popitem())
+
+# %% ../nbs/02_checkpoints.ipynb #c5440ec7
+class Checkpoints(Callback):
+    "Writes checkpoints; comes last among the callbacks, so that what the others did is in them"
+    def __init__(self, minutes:float=5): self.minutes, self.signals, self.saved = minutes, Signals(), (-1, 0.)
+    def on_start(self, run): self.saved = run.step, time.monotonic()
 
     def on_step(self, run):
         if not run.looks: return
@@ -202,17 +210,14 @@ class Checkpoints(Callback):
         self.save(run)
         self.stop_if_asked(run)
 
-    def on_exit(self, run):
-        while self.handlers: signal.signal(*self.handlers.popitem())
-
     def save(self, run):
         if run.main and self.saved[0] != run.step: save_checkpoint(run, run.folder / "checkpoints")
         self.saved = run.step, time.monotonic()
 
     def stop_if_asked(self, run):
         "All processes stop at the same step, whichever of them was signalled"
-        asked = self.signal
+        asked = self.signals.asked
         if run.accelerator.num_processes > 1: asked = int(run.accelerator.reduce(torch.tensor(asked, device=run.loss_sum.device), "sum"))
         if not asked: return
         self.save(run)
-        raise Stopped(f"stopped after step {run.step:,} of {run.total_steps:,}; to go on: vit_mnist_train --resume {run.folder}", self.signal or signal.SIGTERM)
+        raise Stopped(f"stopped after step {run.step:,} of {run.total_steps:,}; to go on: vit_mnist_train --resume {run.folder}", self.signals.asked or signal.SIGTERM)

@@ -79,7 +79,7 @@ def vit_mnist_data(
     print(f"{found.name}: {len(found.train):,} training, {len(found.valid):,} validation and {len(found.test):,} test images of 28 x 28 pixels")
     print(f"classes: {' '.join(found.classes)}")
     print(f"pixels: mean {found.mean}, standard deviation {found.std}")
-    print(f"files: {cache_root()}")
+    print(f"files: {str(cache_root()).replace(str(Path.home()), '~', 1)}")
 
 # %% ../nbs/09_cli.ipynb #bda384e9
 def _given(options):

@@ -179,4 +179,5 @@ def train(
     folder = _run_folder(accelerator, out, resume, settings.model)
     if callbacks is None: callbacks = [ProgressBar(), *([LiveCurves()] if in_notebook() else [])]
     writers = [RunFolder(data, pictures or {"predictions": plot_predictions}), *([Tracker()] if tracking == "wandb" else [])] if accelerator.is_main_process else []
-    return fit(model, data, settings, [Resume(), *callbacks, *writers, Checkpoints()], folder)
+    checkpoints = Checkpoints()
+    return fit(model, data, settings, [checkpoints.signals, Resume(), *callbacks, *writers, checkpoints], folder)
