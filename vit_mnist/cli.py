@@ -144,7 +144,7 @@ def vit_mnist_train(
 # %% ../nbs/09_cli.ipynb #6c9d41e8
 @command
 def vit_mnist_evaluate(
-    run:str, # run folder, or its model.safetensors
+    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain
     split:str="test", # which images: test, valid or train
     data:str=None, # name of the data set (default: the one of the run, else mnist)
     limit:int=0, # ask about the first so many images; 0 for all
@@ -169,7 +169,7 @@ def vit_mnist_evaluate(
 # %% ../nbs/09_cli.ipynb #e2b87f56
 @command
 def vit_mnist_predict(
-    run:str, # run folder, or its model.safetensors
+    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain
     images:list, # PNG or JPEG files of any size, folders of them, patterns like 'scans/*.png', or - for standard input
     json:bool=False, # one JSON object a line: file, digit, and the probabilities of all classes
 ):
@@ -190,7 +190,7 @@ def vit_mnist_predict(
 # %% ../nbs/09_cli.ipynb #a77e0002
 @command
 def vit_mnist_attention(
-    run:str, # run folder, or its model.safetensors
+    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain
     images:list, # PNG or JPEG files of any size, folders of them, or patterns like 'scans/*.png'; at most 8 images are drawn
     out:str="maps.png", # the picture: a PNG, SVG or PDF file
     query:str=None, # who looks: cls, mean, or a place on the grid such as 3,4 (default: the class token, or the mean of all places)
@@ -212,7 +212,7 @@ def vit_mnist_attention(
 # %% ../nbs/09_cli.ipynb #e8a10002
 @command
 def vit_mnist_explain(
-    run:str, # run folder, or its model.safetensors
+    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain
     images:list, # PNG or JPEG files of any size, folders of them, or patterns like 'scans/*.png'; at most 8 images are drawn
     method:str="relevance", # how: a name that vit_mnist.all's list_methods shows
     target:str=None, # the other class: why not this one? (default: each image's second choice)

@@ -15,6 +15,7 @@ from torch import nn
 from .errors import UserError, check_name
 from .data import DataSet, load_data
 from .model import load_model
+from .weights import list_pretrained, load_pretrained
 
 # %% ../nbs/06_runs.ipynb #54754f7e
 def _read_json(path):
@@ -58,13 +59,13 @@ def list_runs(
 
 # %% ../nbs/06_runs.ipynb #b2194353
 def open_model(
-    run, # a run folder, or a file that `save_model` wrote
+    run, # one of `list_pretrained()`, a run folder, or a file that `save_model` wrote
 )->nn.Module: # in eval mode, on the CPU
     "The trained model that a person names; raises `UserError` where there is none"
+    if str(run) in list_pretrained(): return load_pretrained(str(run))
     path = Path(run)
     try:
-        # the names of pretrained models, once there are some, are looked up here, before the file system
-        if not path.exists(): raise UserError(f"no run {run}; name a run folder or its model.safetensors")
+        if not path.exists(): raise UserError(f"no run {run}; name a run folder, its model.safetensors or one of {', '.join(list_pretrained())}")
         if path.is_dir() and not (path / "model.safetensors").exists():
             why = "its run is not finished" if (path / "config.json").exists() else "it is not a run folder"
             raise UserError(f"no model.safetensors in {run}: {why}")
