@@ -5,10 +5,10 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1200,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data train test test-slow lab notebooks readme docs bench clean
+.PHONY: help setup data train test test-slow lab notebooks readme docs bench bench-engine bench-record clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 $(STAMP): settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; say which: make setup PYTHON=python3.12')"
@@ -48,6 +48,12 @@ docs: $(STAMP)  ## build the site into _docs/ (with Quarto where there is one) a
 
 bench: $(STAMP)  ## measure speed, memory and start-up, about two minutes
 	$(BIN)/python benchmarks/bench.py
+
+bench-engine: $(STAMP)  ## measure the engine's options and the cost of checkpoints, about five minutes
+	$(BIN)/python benchmarks/engine.py
+
+bench-record: $(STAMP)  ## the preset `fast` against its peers, about fifteen minutes
+	$(BIN)/python benchmarks/record.py
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache

@@ -1,17 +1,16 @@
 """`fast` against the peers, one after the other on this machine: training seconds, accuracy, ratios.
 
-`python benchmarks/record.py [--seeds 5]` trains `fast` from that many seeds through the installed command, then PyTorch's MNIST example
-for 4 epochs, then measures the throughput of a Vision Transformer of mnistvit's published default size. All times exclude evaluation.
-Prints a table and writes benchmarks/record.json with machine and versions; half an hour on two cores.
+`make bench-record`, or `python benchmarks/record.py [--seeds 5] [--out runs/record] [--ship "what this machine is"]`: trains `fast` from that many
+seeds through the installed command, then PyTorch's MNIST example for 4 epochs, then measures the throughput of a Vision Transformer of
+mnistvit's published default size. All times exclude evaluation. Prints a table and writes benchmarks/record.json; `--ship` also puts the median
+run of `fast` into the package as its weights. Ten minutes on two cores, on which nothing else should run meanwhile.
 """
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import date
 from pathlib import Path
@@ -23,19 +22,19 @@ from torchvision import datasets, transforms
 from tqdm import tqdm
 from vit_pytorch.vit import ViT
 
-from vit_mnist.data import cache_root, load_data, unpack_mnist
+from bench import machine
 from vit_mnist.baselines import CNN
+from vit_mnist.data import cache_root, load_data, unpack_mnist, write_json
+from vit_mnist.weights import ship
 
 HERE = Path(__file__).parent
 
 
-def train_fast(seed):
+def train_fast(seed, run):
     "Metrics of one run of the preset"
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        command = [Path(sys.executable).with_name("vit_mnist_train"), "--preset", "fast", "--seed", str(seed), "--out", run, "--tracking", "disabled"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return json.loads((run / "metrics.json").read_text())
+    command = [Path(sys.executable).with_name("vit_mnist_train"), "--preset", "fast", "--seed", str(seed), "--out", run, "--tracking", "disabled"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return json.loads((run / "metrics.json").read_text())
 
 
 def image_loader(size, *augmentation):
@@ -84,18 +83,23 @@ def large_vit_throughput(steps=20):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="runs of `fast`, with seeds 0, 1, 2 ...")
-    seeds = parser.parse_args().seeds
-    runs = [train_fast(seed) for seed in tqdm(range(seeds), desc="fast, seeds")]
+    parser.add_argument("--out", type=Path, default=Path("runs/record"), help="new folder for the runs of `fast`")
+    parser.add_argument("--ship", metavar="HARDWARE", help="put the median run's weights into the package; what they were trained on, in words")
+    options = parser.parse_args()
+    folders = [options.out / str(seed) for seed in range(options.seeds)]
+    runs = [train_fast(seed, folder) for seed, folder in enumerate(tqdm(folders, desc="fast, seeds"))]
     example, images_per_second = train_example(), large_vit_throughput()
     accuracy, seconds = [[run[key] for run in runs] for key in ("test_accuracy", "train_seconds")]
     found = {
-        "date": str(date.today()), "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "date": str(date.today()), "machine": machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__,
         "fast": {"accuracy": accuracy, "seconds": seconds}, "example": example, "large_vit_images_per_second": images_per_second,
         "ratio": round(statistics.mean(seconds) / example[-1]["seconds"], 3),
     }
-    (HERE / "record.json").write_text(json.dumps(found, indent=2) + "\n")
-    spread = statistics.stdev(accuracy) if seeds > 1 else 0
-    print(f"fast: {100 * statistics.mean(accuracy):.2f} % ± {100 * spread:.2f} (mean and standard deviation of {seeds} seeds), {statistics.mean(seconds):.1f} s")
+    write_json(HERE / "record.json", found)
+    if options.ship:
+        ship("fast", folders, options.ship)
+    spread = statistics.stdev(accuracy) if options.seeds > 1 else 0
+    print(f"fast: {100 * statistics.mean(accuracy):.2f} % ± {100 * spread:.2f} (mean and standard deviation of {options.seeds} seeds), {statistics.mean(seconds):.1f} s")
     print(f"PyTorch's MNIST example, 4 epochs: {100 * example[-1]['test_accuracy']:.2f} %, {example[-1]['seconds']} s; fast takes {found['ratio']} of that")
     print(f"ViT of 11.1 M parameters, per-image pipeline: {images_per_second} images/s, {60_000 / images_per_second / 60:.0f} minutes an epoch")
 

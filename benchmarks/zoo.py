@@ -29,7 +29,7 @@ from vit_mnist.summary import list_models
 from vit_mnist.training import train
 from vit_mnist.zoo import ZOO
 
-RATES = (5e-4, 1.5e-3, 4e-3)
+RATES = (1.5e-3, 4e-3, 1e-2)
 BUDGET = dict(model_args={"size": "tiny"}, limit=10_000, epochs=1, device="cpu")
 
 

@@ -40,11 +40,3 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
     run_script("vit_mnist_train", "--out", folder, "--limit", "20000", "--epochs", "1", "--valid-size", "1000", check=True)
     return folder
-
-
-@pytest.fixture(scope="session")
-def well_trained(tmp_path_factory):
-    "A run folder with a model of 98.8 % or better, after about a minute of training: for slow tests"
-    folder = tmp_path_factory.mktemp("well_trained") / "run"
-    run_script("vit_mnist_train", "--out", folder, check=True)
-    return folder

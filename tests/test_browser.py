@@ -20,13 +20,13 @@ from vit_mnist.element import HeadsOff
 from vit_mnist.explorer import AttentionExplorer
 from vit_mnist.maps import capture_attention
 from vit_mnist.model import create_model, save_model
+from vit_mnist.site import WIDGET_VIEW
 
 # Runs with `make test-slow` until its issue is finished and the default suite has room for it.
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-VIEW = "application/vnd.jupyter.widget-view+json"
 HOW = "no Chromium found: apt-get install chromium, or playwright install chromium"
 
 
@@ -420,7 +420,7 @@ def test_the_explorer_in_jupyterlab(lab, server):
     page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
     written = nbformat.read(server[1] / "05_explorer.ipynb", 4)
     outputs = [output.data for cell in written.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-    assert outputs and "<vit-attention>" in outputs[-1]["text/html"] and not any(VIEW in data for data in outputs) and "widgets" not in written.metadata
+    assert outputs and "<vit-attention>" in outputs[-1]["text/html"] and not any(WIDGET_VIEW in data for data in outputs) and "widgets" not in written.metadata
     alone = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("explorer", outputs=[nbformat.v4.new_output("display_data", data=outputs[-1])])])
     alone.metadata["kernelspec"] = {"name": "gone", "display_name": "gone"}
     nbformat.write(alone, server[1] / "alone.ipynb")
@@ -465,6 +465,7 @@ def test_drawing_every_digit_on_the_pad_in_jupyterlab(lab):
             page.locator("[data-control=keep]").click()
         page.locator("[data-control=clear]").click()
     print("drawn 0 to 9, read as", *said)
+    assert text(page) == "Nothing is drawn yet." and not page.locator(".bar").first.is_visible()
     assert sum(digit == read for digit, read in enumerate(said)) >= 9
     assert notebook.python("print(pad.image, len(pad.explorer.images))") == "None 2"
 

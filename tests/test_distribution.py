@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,6 +72,14 @@ accelerator, _ = find_processes("cpu")
 model, test = create_model("cnn", seed=0), load_data().test
 for n in (10_000, 3, 1): print("RESULT", n, *loss_and_accuracy(model, test.take(n), accelerator=accelerator))
 """
+
+
+def test_processes_do_not_wait_for_gradients_that_a_model_never_has(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python", Path(sys.executable).with_name("vit_mnist_train"),
+               "--model", "look_vit", "--model-args", '{"size": "tiny"}', "--limit", "512", "--epochs", "1", "--valid-size", "0", "--device", "cpu", "--tracking", "disabled", "--out", tmp_path / "run"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -15,6 +17,27 @@ def test_readme_comes_from_the_index_notebook():
     assert (ROOT / "README.md").read_bytes() == text.encode(), "run `make readme`"
     assert all((ROOT / name).read_bytes() == content for name, content in pictures.items())
     assert {ROOT / name for name in pictures} == set((ROOT / "nbs" / "images").glob("index-*.png"))
+
+
+NOTEBOOKS = [path for path in sorted((ROOT / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+
+
+def test_the_sidebar_lists_every_notebook_once():
+    sections = yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text())["website"]["sidebar"]["contents"]
+    listed = [name for entry in sections for name in ([entry] if isinstance(entry, str) else entry["contents"])]
+    assert sorted(listed) == sorted(path.relative_to(ROOT / "nbs").as_posix() for path in NOTEBOOKS)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_are_there_and_pictures_say_what_is_on_them(path):
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "code":
+            directives = "".join(line for line in cell.source.splitlines() if line.startswith("#|"))
+            assert not any(output.output_type == "error" for output in cell.outputs), cell.source
+            assert cell.outputs or "slow" not in directives, f"a slow cell that was never run:\n{cell.source}"
+            assert cell.outputs or cell.source.splitlines()[-1:] != ["fig"], f"a picture that was never drawn:\n{cell.source}"
+            pictures = any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {}))
+            assert not pictures or "fig-alt:" in directives, f"a picture without alternative text:\n{cell.source}"
 
 
 GOOD = '<html><body id="top"><a href="other.html#there">o</a><a href="https://example.com/x">x</a><img src="p.png" alt="a picture"><script src="s.js"></script></body></html>'

@@ -1,6 +1,7 @@
 "Weights & Biases: what the files of an offline run hold, where nothing may be written, and that no connection is tried."
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,22 @@ def test_an_offline_run_killed_and_resumed_holds_every_step_once_and_all_of_it_i
     assert set(found["config"]) >= set(Settings.__dataclass_fields__)
     assert not written_outside(place)
     assert not (folder / "connections").exists()
+
+
+ALONE = ["unshare", "--net", *(["--map-root-user"] if os.geteuid() else [])]  # a network without a single way out
+ATTEMPTS = """awk '/^Ip: [0-9]/ { print $13 }' /proc/net/snmp"""  # packets this network had no route for, whoever sent them
+
+
+@pytest.mark.skipif(subprocess.run([*ALONE, "true"], capture_output=True).returncode if shutil.which("unshare") else True, reason="needs unshare (util-linux, Linux)")
+def test_no_process_of_an_offline_run_tries_a_connection(place):
+    def attempts(words):
+        done = subprocess.run([*ALONE, "sh", "-c", f'"$@" >&2 && {ATTEMPTS}', "sh", *map(str, words)], cwd=place[0] / "work", env=place[1], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+
+    assert attempts([sys.executable, "-c", "import socket; socket.socket().connect_ex(('192.0.2.1', 80))"]) == 1  # an attempt is seen
+    assert attempts([Path(sys.executable).with_name("vit_mnist_train"), *SMALL, "--out", place[0] / "run"]) == 0
+    assert list((place[0] / "run").glob("wandb/offline-run-*/*.wandb"))
 
 
 def test_disabled_leaves_no_folder_anywhere(place):

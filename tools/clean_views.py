@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 
-VIEW = "application/vnd.jupyter.widget-view+json"
+from vit_mnist.site import WIDGET_VIEW
 
 
 def clean_views(
@@ -15,7 +15,7 @@ def clean_views(
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if data.pop(VIEW, None) is not None and set(data) <= {"text/plain"}:
+            if data.pop(WIDGET_VIEW, None) is not None and set(data) <= {"text/plain"}:
                 output["data"] = {}
         if "outputs" in cell:
             cell["outputs"] = [output for output in cell["outputs"] if output.get("data") != {}]

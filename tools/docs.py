@@ -21,19 +21,28 @@ def page_name(notebook):
     return (yaml.safe_load(front[1]) if front else {}).get("output-file")
 
 
+def without_numbers(text):
+    "Notebooks under the names of their pages: 00_data.ipynb is data.ipynb"
+    return re.sub(r"\b\d+[a-z]?_(\w+\.ipynb)", r"\1", text)
+
+
 def render_without_quarto():
     "smalldocs on the processed notebooks, named as Quarto would name their pages"
     refresh_quarto_yml()
     proc_nbs(n_workers=0, force=True)
-    for path in PROC.rglob("*.ipynb"):
-        if name := page_name(nbformat.read(path, as_version=4)):
+    for path in sorted(PROC.rglob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = re.sub(r"(\]\([^)\s]*)", lambda link: without_numbers(link[1]), cell.source)
+        nbformat.write(notebook, path)
+        if name := page_name(notebook):
             path.rename(path.with_name(name).with_suffix(".ipynb"))
     config = yaml.safe_load((PROC / "_quarto.yml").read_text())
     config["format"].pop("commonmark", None)  # two keys that smalldocs refuses and a reader does not see
     config.pop("keep-md", None)
     (PROC / "_quarto.yml").write_text(yaml.safe_dump(config))
-    sidebar = re.sub(r"(?<=[/ ])\d+[a-z]?_(\w+\.ipynb)", r"\1", (PROC / "sidebar.yml").read_text())
-    (PROC / "sidebar.yml").write_text(sidebar)
+    (PROC / "sidebar.yml").write_text(without_numbers((PROC / "sidebar.yml").read_text()))
     subprocess.run([Path(sys.executable).with_name("smalldocs"), "render", PROC], check=True)
     shutil.rmtree(DOCS, ignore_errors=True)
     shutil.move(PROC / "_docs", DOCS)

@@ -1,7 +1,7 @@
-"Runs notebooks again in place. Cells marked `#| slow` are skipped and keep their outputs."
+"Runs notebooks again in place. Cells marked `#| slow` are skipped and keep their outputs, unless `--slow` is given."
+import argparse
 import logging
 import os
-import sys
 from pathlib import Path
 
 import nbformat
@@ -12,18 +12,20 @@ NBS = Path(__file__).parent.parent / "nbs"
 
 
 class KeepSlow(NotebookClient):
-    "A client that leaves `#| slow` and `#| eval: false` cells as they are"
+    "A client that leaves cells with some directives as they are"
+
+    skipped = {"#|eval:false", "#|slow"}
 
     async def async_execute_cell(self, cell, cell_index, **kwargs):
         directives = [line.replace(" ", "") for line in cell.source.splitlines() if line.startswith("#|")]
-        if {"#|slow", "#|eval:false"} & set(directives):
+        if self.skipped & set(directives):
             return cell
         return await super().async_execute_cell(cell, cell_index, **kwargs)
 
 
 def run(path: Path):
     notebook = nbformat.read(path, as_version=4)
-    KeepSlow(notebook, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
+    KeepSlow(notebook, timeout=3600, coalesce_streams=True, resources={"metadata": {"path": path.parent}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     text = nbformat.writes(clean_views(notebook))
@@ -34,6 +36,12 @@ def run(path: Path):
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
     os.environ["IN_TEST"] = "1"  # nbdev's own mark: the last cell of a notebook does not export
-    for path in map(Path, sys.argv[1:] or sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of them")
+    parser.add_argument("--slow", action="store_true", help="run slow cells, too")
+    options = parser.parse_args()
+    if options.slow:
+        KeepSlow.skipped = KeepSlow.skipped - {"#|slow"}
+    for path in options.notebooks or sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
         print(path.resolve().relative_to(NBS.parent), flush=True)
         run(path.resolve())

@@ -200,8 +200,9 @@ def vit_mnist_attention(
     place = tuple(map(int, query.split(","))) if query and re.fullmatch(r"\d+,\d+", query) else query
     import torch
     from vit_mnist.digits import image_files, read_digit
+    from vit_mnist.data import save_picture
     from vit_mnist.maps import capture_attention
-    from vit_mnist.pictures import plot_attention, plot_layers, save_picture
+    from vit_mnist.pictures import plot_attention, plot_layers
     from vit_mnist.runs import open_model
     model, files = open_model(run), list(chain.from_iterable(map(image_files, images)))[:8]
     digits = torch.stack([read_digit(file) for file in files])
@@ -222,8 +223,8 @@ def vit_mnist_explain(
     if Path(out).suffix.lower() not in (".png", ".svg", ".pdf"): raise UserError(f"{out} must end in .png, .svg or .pdf")
     import torch
     from vit_mnist.digits import image_files, read_digit
+    from vit_mnist.data import save_picture
     from vit_mnist.explanation import METHODS, plot_why
-    from vit_mnist.pictures import save_picture
     from vit_mnist.runs import open_model
     check_name("method", method, METHODS)
     model, files = open_model(run), list(chain.from_iterable(map(image_files, images)))[:8]

@@ -16,15 +16,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .errors import UserError
-from .data import Split, batches, figure, write_atomic
+from .data import Split, batches, figure, save_picture, write_json
 from .model import evaluating, model_input
-from .training import _json, _png
 
 # %% ../nbs/06_evaluation.ipynb #47563705
 def split_logits(
     model:nn.Module, # returns logits
     split:Split, # the images
-    size:int=1000, # images in a batch
+    size:int=500, # images in a batch; memory grows with it
 )->Tensor: # float32 on the CPU, `[n, classes]`
     "What a model says about each image, before the softmax"
     bar = tqdm(batches(split, size), total=math.ceil(len(split) / size), unit="batch", delay=2, leave=False, disable=None)
@@ -49,7 +48,7 @@ class Evaluation:
 def evaluate(
     model:nn.Module, # returns logits for the split's classes
     split:Split, # not empty
-    size:int=1000, # images in a batch
+    size:int=500, # images in a batch; memory grows with it
 )->Evaluation:
     "Asks a model about every image of a split, each once; raises `UserError` for an empty split or one of other classes"
     if not len(split): raise UserError("there are no images in this split")
@@ -154,7 +153,7 @@ def save(
 ):
     "Writes `metrics.json`, `confusion.png` and `mistakes.png`; raises `UserError` where it may not"
     try:
-        write_atomic(Path(folder) / "metrics.json", _json(self.metrics))
-        write_atomic(Path(folder) / "confusion.png", _png(plot_confusion(self)))
-        write_atomic(Path(folder) / "mistakes.png", _png(plot_mistakes(self)))
+        write_json(Path(folder) / "metrics.json", self.metrics)
+        save_picture(plot_confusion(self), Path(folder) / "confusion.png")
+        save_picture(plot_mistakes(self), Path(folder) / "mistakes.png")
     except OSError as error: raise UserError(f"can't write to {folder} ({error.strerror}); name a folder you can write to") from error

@@ -20,7 +20,7 @@ from .data import plot_digits, write_atomic
 from .model import load_model, model_input
 from .maps import capture_attention
 from .pictures import plot_attention
-from .element import HeadsOff, _text, element_html, explorer_data, image_facts, image_result, method_map, model_facts, page_html, static_file
+from .element import HeadsOff, base64_text, element_html, explorer_data, image_facts, image_result, method_map, model_facts, page_html, static_file
 
 # %% ../nbs/05_explorer.ipynb #482179a1
 class _State(anywidget.AnyWidget):
@@ -230,7 +230,7 @@ def _precomputed(self:AttentionExplorer, images, steps):
     "The data of a page without a kernel"
     steps = [*self._snapshots] if steps else [] if self.step is None else [self.step]
     views = dict.fromkeys([(step, ()) for step in [None, *steps]] + [(self.step, tuple(self.off))])
-    results = [{"image": i, "step": step, "off": off, **found, "attention": _text(attention)}
+    results = [{"image": i, "step": step, "off": off, **found, "attention": base64_text(attention)}
                for i in range(min(images, len(self.images))) for step, off in views for found, attention in [self.result(i, step, off)]]
     state = {name: getattr(self, name) for name in ("layer", "head", "query", "method", "target", "step", "off")}
     return {**self._data, "live": False, "steps": steps, "images": self._data["images"][:images], "results": results,
@@ -275,4 +275,4 @@ def _repr_mimebundle_(self:AttentionExplorer, **kwargs):
     "The live view, and beside it what is left when the kernel is gone"
     data, metadata = super(AttentionExplorer, self)._repr_mimebundle_(**kwargs)
     png = self.picture()
-    return {**data, "text/html": self.html(picture=png), "image/png": _text(png)}, metadata
+    return {**data, "text/html": self.html(picture=png), "image/png": base64_text(png)}, metadata

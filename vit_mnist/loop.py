@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch, torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor, nn
 
 from .errors import UserError
 from .data import Augment, DataSet, Split, batches, random_seed
 from .model import count_flops, count_parameters, model_input
+from .zoo import ZOO
 from .settings import Settings
 from .optimizers import lr_factor, make_optimizers, set_lr
 from .callbacks import Run, settings_callbacks
@@ -57,7 +58,7 @@ def describe_processes(
 def loss_and_accuracy(
     model:nn.Module, # returns logits
     split:Split, # not empty
-    size:int=1000, # images in a batch
+    size:int=500, # images in a batch; memory grows with it
     accelerator:Accelerator=None, # the processes that share the work
 )->tuple: # mean cross-entropy in nats, share of right predictions
     "How good `model` is on `split`, exactly: every image counts once"
@@ -135,6 +136,8 @@ def fit(
     run = Run(model, settings, settings.epochs * math.ceil(len(train) / settings.batch_size), settings.epochs * len(train),
               loss_sum=torch.zeros((), device=device), optimizers=make_optimizers(model, settings),
               callbacks=[*settings_callbacks(settings), *callbacks], accelerator=accelerator, folder=folder)
+    idle = hasattr(model, "spec") and ZOO[model.spec.name].idle  # parameters whose gradient the processes must not wait for
+    accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=bool(idle))
     forward = accelerator.prepare(model)
     if settings.compile: forward = torch.compile(forward)
     def notify(event):

@@ -5,19 +5,17 @@
 # %% auto #0
 __all__ = ['plot_attention', 'plot_layers', 'plot_query', 'attention_distance', 'plot_attention_distance', 'attention_entropy',
            'plot_attention_entropy', 'plot_class_attention', 'position_embedding', 'plot_position_similarity',
-           'patch_filters', 'plot_patch_filters', 'logit_lens', 'plot_logit_lens', 'save_picture']
+           'patch_filters', 'plot_patch_filters', 'layer_list', 'first_layers', 'logit_lens', 'plot_logit_lens']
 
 # %% ../nbs/03_pictures.ipynb #3162cddd
 import copy, math
-from io import BytesIO
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .errors import UserError
 from .layout import places
-from .data import Split, class_means, figure, write_atomic
+from .data import Split, class_means, figure
 from .model import model_input
 from .maps import AttentionMaps, eval_mode, input_pad, mean_map, model_name, unfold_windows
 
@@ -259,7 +257,9 @@ def plot_patch_filters(
     return fig
 
 # %% ../nbs/03_pictures.ipynb #bc6e33fa
-def _stack(model):
+def layer_list(
+    model:nn.Module, # one whose layers stand in a list
+)->str: # as `get_submodule` takes it; raises `UserError` where there is none
     "Name of the list that holds the model's equal layers"
     for name, module in model.named_modules():
         if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module) > 1 and name.split(".")[-1] in ("layers", "blocks") \
@@ -267,11 +267,15 @@ def _stack(model):
     raise UserError(f"{model_name(model)} has no list of equal layers to read after")
 
 # %% ../nbs/03_pictures.ipynb #e6aeed5f
-def _shortened(module, path, depth):
+def first_layers(
+    module:nn.Module, # the model
+    path:list, # the parts of the list's name, from `layer_list`
+    depth:int, # how many layers it keeps
+)->nn.Module: # the original is not changed
     "A copy of `module` that shares its weights and has only the first layers of the list at `path`"
     if not path: return module[:depth]
     short = copy.copy(module)
-    short._modules = {**module._modules, path[0]: _shortened(module._modules[path[0]], path[1:], depth)}
+    short._modules = {**module._modules, path[0]: first_layers(module._modules[path[0]], path[1:], depth)}
     return short
 
 # %% ../nbs/03_pictures.ipynb #ce2a8fcd
@@ -280,9 +284,9 @@ def logit_lens(
     images:Tensor, # `uint8` pixels or normalised floats, `[n, 1, 28, 28]`
 )->Tensor: # probabilities after 0, 1, ... layers, `[layers + 1, n, classes]`
     "What the model's own head makes of the tokens after each layer; raises `UserError` where layers can't be left out"
-    path, x = _stack(model).split("."), model_input(model, images)
+    path, x = layer_list(model).split("."), model_input(model, images)
     with eval_mode(model), torch.no_grad():
-        try: return torch.stack([_shortened(model, path, depth)(x).softmax(-1) for depth in range(len(model.get_submodule(".".join(path))) + 1)])
+        try: return torch.stack([first_layers(model, path, depth)(x).softmax(-1) for depth in range(len(model.get_submodule(".".join(path))) + 1)])
         except Exception as error: raise UserError(f"{model_name(model)} does not work with layers left out ({error})") from error
 
 # %% ../nbs/03_pictures.ipynb #23e50aa3
@@ -303,13 +307,3 @@ def plot_logit_lens(
     fig.colorbar(shown, ax=axes[1], label="probability")
     fig.suptitle("What the model would say after each layer", fontsize=10)
     return fig
-
-# %% ../nbs/03_pictures.ipynb #244d0458
-def save_picture(
-    fig, # a matplotlib figure
-    path:Path, # ends in .png, .svg or .pdf
-):
-    "Writes a figure to a file, 150 dots an inch where it is made of dots"
-    buffer = BytesIO()
-    fig.savefig(buffer, format=Path(path).suffix[1:].lower(), dpi=150)
-    write_atomic(path, buffer.getvalue())

@@ -17,7 +17,7 @@ from .layout import Tokens, places
 from .model import get_layout, model_input
 from .attention import record_attention
 from .maps import AttentionMaps, capture_attention, input_pad
-from .pictures import _shortened, _stack
+from .pictures import first_layers, layer_list
 from .methods import NEEDS, Heat, chain, last_seen, layouts_of, method, pick_target
 
 # %% ../nbs/04_relevance.ipynb #8971f88b
@@ -162,8 +162,8 @@ def grad_rollout(model, images, target):
 def _in_a_list(model, layouts):
     "Does the model keep its layers in a list, with one attention each, and answer with the first alone?"
     try:
-        if not chain(layouts) or len(model.get_submodule(_stack(model))) != len(get_layout(model) or layouts): return False
-        with torch.no_grad(): _shortened(model, _stack(model).split("."), 1)(model_input(model, torch.zeros(1, 1, 28, 28)))
+        if not chain(layouts) or len(model.get_submodule(layer_list(model))) != len(get_layout(model) or layouts): return False
+        with torch.no_grad(): first_layers(model, layer_list(model).split("."), 1)(model_input(model, torch.zeros(1, 1, 28, 28)))
     except (UserError, RuntimeError, AssertionError, IndexError, TypeError): return False
     return True
 
@@ -175,9 +175,9 @@ NEEDS["layers in a list, all looking at the same tokens"] = _in_a_list
         paper="LeGrad", link="https://arxiv.org/abs/2404.03214")
 def legrad(model, images, target):
     "Gradients of each layer's own answer with respect to its attention (Bousselham et al., 2024)"
-    layouts, path, total = layouts_of(model, images), _stack(model).split("."), 0
+    layouts, path, total = layouts_of(model, images), layer_list(model).split("."), 0
     for depth in range(len(layouts), 0, -1):
-        with record_attention(len(images), gradients=True) as found: logits = _shortened(model, path, depth)(images)
+        with record_attention(len(images), gradients=True) as found: logits = first_layers(model, path, depth)(images)
         target = pick_target(logits, target)
         grad, = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), found[-1].mix)
         total = total + grad.clamp(min=0).mean((1, 2)) / len(layouts)

@@ -10,7 +10,7 @@ import csv, json, math, platform, sys, warnings
 from dataclasses import asdict, replace
 from datetime import datetime
 from importlib.metadata import version
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .errors import UserError, check_name
-from .data import DataSet, Split, figure, load_data, write_atomic
+from .data import DataSet, Split, figure, load_data, save_picture, write_atomic, write_json
 from .model import create_model, model_input, patch_borders, save_model
 from .settings import Settings
 from .callbacks import Callback, Run
@@ -31,14 +31,15 @@ from .tracking import Tracker
 def plot_history(
     history:list, # a dict an epoch, as in `Run.history`
 ):
-    "Loss and validation accuracy by epoch"
-    fig, axes = figure(1, 2, figsize=(7, 2.4))
-    epochs = [row["epoch"] for row in history]
+    "Loss and, where there were validation images, accuracy on them by epoch"
+    validated, epochs = "valid_accuracy" in history[-1], [row["epoch"] for row in history]
+    fig, axes = figure(1, 1 + validated, figsize=(3.5 + 3.5 * validated, 2.4))
     for key, label in {"train_loss": "training", "valid_loss": "validation"}.items():
         if key in history[-1]: axes[0, 0].plot(epochs, [row[key] for row in history], ".-", label=label)
     axes[0, 0].set(xlabel="epoch", ylabel="cross-entropy, nats", title="loss"); axes[0, 0].legend()
-    if "valid_accuracy" in history[-1]: axes[0, 1].plot(epochs, [100 * row["valid_accuracy"] for row in history], ".-")
-    axes[0, 1].set(xlabel="epoch", ylabel="right, %", title="validation accuracy")
+    if validated:
+        axes[0, 1].plot(epochs, [100 * row["valid_accuracy"] for row in history], ".-")
+        axes[0, 1].set(xlabel="epoch", ylabel="right, %", title="validation accuracy")
     return fig
 
 # %% ../nbs/02_training.ipynb #47aa28b7
@@ -95,21 +96,11 @@ class LiveCurves(Callback):
         if self.shown: self.shown.update(plot_history(run.history))
         else: self.shown = display(plot_history(run.history), display_id=True)
 
-# %% ../nbs/02_training.ipynb #c8faa17b
-def _json(value): return (json.dumps(value, indent=2) + "\n").encode()
-
-# %% ../nbs/02_training.ipynb #9aa98e53
-def _png(fig):
-    "A figure as the bytes of a PNG file"
-    buffer = BytesIO()
-    fig.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
-
 # %% ../nbs/02_training.ipynb #bc2e7f5f
 def _origin(run):
     "What a run's results depend on beside its settings"
     packages = {name: version(name) for name in ("vit_mnist", "torch", "vit-pytorch")}
-    return {"versions": packages, "python": platform.python_version(), "machine": platform.machine(), "threads": torch.get_num_threads(),
+    return {"versions": packages, "python": platform.python_version(), "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}", "threads": torch.get_num_threads(),
             "device": str(next(run.model.parameters()).device), "processes": run.accelerator.num_processes}
 
 # %% ../nbs/02_training.ipynb #398aa33c
@@ -123,7 +114,7 @@ class RunFolder(Callback):
             began = json.loads(path.read_text())
             other = [f"{key} {began.get(key)}, now {value}" for key, value in origin.items() if began.get(key) != value]
             if other: warnings.warn(f"the run began with {'; '.join(other)}: it may not end with the very same weights as without a break")
-        else: write_atomic(path, _json({"settings": asdict(run.settings), **origin}))
+        else: write_json(path, {"settings": asdict(run.settings), **origin})
         if run.history: self.on_epoch(run)
 
     def on_epoch(self, run):
@@ -134,12 +125,12 @@ class RunFolder(Callback):
 
     def on_end(self, run):
         save_model(run.model, run.folder / "model.safetensors")
-        write_atomic(run.folder / "curves.png", _png(plot_history(run.history)))
-        for name, draw in self.pictures.items(): write_atomic(run.folder / f"{name}.png", _png(draw(run.model, self.data.test)))
+        save_picture(plot_history(run.history), run.folder / "curves.png")
+        for name, draw in self.pictures.items(): save_picture(draw(run.model, self.data.test), run.folder / f"{name}.png")
         self.complete = True
 
     def on_exit(self, run):  # when the others are done, too
-        if self.complete: write_atomic(run.folder / "metrics.json", _json(run.metrics))
+        if self.complete: write_json(run.folder / "metrics.json", run.metrics)
 
 # %% ../nbs/02_training.ipynb #a9b83da4
 def new_folder(

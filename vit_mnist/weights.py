@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from torch import nn
 
 from .errors import UserError, check_name
-from .data import sha256, write_atomic
+from .data import sha256, write_atomic, write_json
 from .model import load_model
 
 # %% ../nbs/02_weights.ipynb #76ea8f04
@@ -62,7 +62,7 @@ def make_card(
     return {"command": f"vit_mnist_train --preset {name} --seed {seed}", "seed": seed, "test_accuracy": ships["metrics"]["test_accuracy"],
             "runs": [{"seed": run["config"]["settings"]["seed"], **{k: run["metrics"][k] for k in ("test_accuracy", "train_seconds")}} for run in found],
             "mean_test_accuracy": round(mean(accuracy), 6), "standard_deviation": round(stdev(accuracy), 6) if len(found) > 1 else None,
-            "hardware": hardware, "threads": ships["config"]["threads"], "versions": ships["config"]["versions"], "date": str(date.today()),
+            "hardware": hardware, **{k: ships["config"][k] for k in ("machine", "threads", "device")}, "versions": ships["config"]["versions"], "date": str(date.today()),
             "settings": ships["config"]["settings"], "sha256": sha256((ships["folder"] / "model.safetensors").read_bytes()),
             **({"note": note} if note else {})}, ships["folder"]
 
@@ -78,5 +78,5 @@ def ship(
     card, best = make_card(name, runs, hardware, note)
     folder = Path(folder or str(_shipped()))
     write_atomic(folder / f"{name}.safetensors", (best / "model.safetensors").read_bytes())
-    write_atomic(folder / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
+    write_json(folder / f"{name}.json", card)
     return card

@@ -12,7 +12,7 @@ const STYLE = `
   :host { display: block; container-type: inline-size; font: 14px/1.45 system-ui, sans-serif; max-width: 860px;
     --line: color-mix(in srgb, currentColor 22%, transparent); --soft: color-mix(in srgb, currentColor 9%, transparent);
     --quiet: color-mix(in srgb, currentColor 72%, transparent); --accent: #3b82f6; }
-  :host([hidden]) { display: none; }
+  :host([hidden]), [hidden] { display: none !important; }
   * { box-sizing: border-box; }
   .root { display: grid; gap: 12px; padding: 4px; }
   .title { font-weight: 600; overflow-wrap: anywhere; }
@@ -320,9 +320,10 @@ class VitAttention extends HTMLElement {
   #update() {
     if (!this.#parts.digit) return;
     const d = this.#data, p = this.#parts, s = { ...this.#state, query: this.#preview ?? this.#state.query };
-    const image = d.images[s.image], layer = d.layers[s.layer], known = this.#results.has(key(s));
+    const image = d.images[s.image], layer = d.layers[s.layer];
     if (!image) return;
-    if (!known && d.live) this.dispatchEvent(new CustomEvent("vit-need", { detail: { image: s.image, step: s.step, off: s.off } }));
+    const blank = !image.pixels.some(Boolean), known = !blank && this.#results.has(key(s)); // no ink, nothing to predict
+    if (!known && !blank && d.live) this.dispatchEvent(new CustomEvent("vit-need", { detail: { image: s.image, step: s.step, off: s.off } }));
     p.left.classList.toggle("waiting", !known);
     p.thumbs.forEach((thumb, i) => thumb.setAttribute("aria-pressed", i === s.image));
     p.methods.forEach((button, i) => button.setAttribute("aria-pressed", d.methods[i].name === s.method));
@@ -335,9 +336,11 @@ class VitAttention extends HTMLElement {
     for (const part of [p.layer, p.head, p.play]) part.disabled = !raw;
     this.#drawDigit(image, layer, s, raw);
     this.#drawHeat(image, s);
+    for (const part of [p.bars, p.barsTitle, p.many, p.manyTitle]) part.hidden = blank;
+    p.heatBox.hidden ||= blank;
     this.#showNames(layer, s, raw);
     if (known) this.#showBars(s), this.#showMany(image, layer, s, raw);
-    p.label.textContent = known ? this.#words(layer, s, raw) : d.live ? "The kernel computes…" : "Not stored in this page.";
+    p.label.textContent = blank ? "Nothing is drawn yet." : known ? this.#words(layer, s, raw) : d.live ? "The kernel computes…" : "Not stored in this page.";
   }
 
   #drawDigit(image, layer, s, raw) {

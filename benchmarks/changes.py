@@ -1,0 +1,74 @@
+"""The preset `fast` with one thing changed at a time, trained on 50,000 images and measured on the 10,000 validation images.
+
+`python benchmarks/changes.py [--seeds 3] [--out runs/changes]` trains each change from the same seeds. Each training is a run folder under
+--out; what is finished is not trained again, so that the command goes on where it was stopped, and several of them may share the work.
+Writes benchmarks/changes.json. Accuracies only: runs side by side tell nothing about speed.
+"""
+import argparse
+import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from vit_mnist.data import write_json
+from vit_mnist.errors import UserError
+from vit_mnist.presets import find_preset
+from vit_mnist.settings import Settings
+from vit_mnist.training import train
+
+FAST = find_preset("fast", valid_size=10_000)
+PLAIN = dict(patch_size=7, dim=64, depth=6, heads=4, dim_head=16, mlp_dim=128)
+
+
+def model(**changes):
+    return replace(FAST, model_args={**FAST.model_args, **changes})
+
+
+CHANGES = {  # what is changed: the settings
+    "nothing": FAST,
+    "a plain ViT, patch 7, 6 layers": replace(FAST, model="vit", model_args=PLAIN),
+    "three convolutions, 16 tokens": model(n_conv_layers=3, kernel_size=3, stride=2),
+    "1 layer": model(num_layers=1),
+    "3 layers": model(num_layers=3),
+    "48 dimensions": model(embedding_dim=48),
+    "batch 128": replace(FAST, batch_size=128, lr=8e-3),
+    "batch 32": replace(FAST, batch_size=32, lr=4e-3),
+    "3 epochs": replace(FAST, epochs=3),
+    "5 epochs": replace(FAST, epochs=5),
+    "no augmentation": replace(FAST, rotate=0., scale=0., shear=0., shift=0.),
+    "half the augmentation": replace(FAST, rotate=FAST.rotate / 2, scale=FAST.scale / 2, shear=FAST.shear / 2, shift=FAST.shift / 2),
+    "label smoothing 0.1": replace(FAST, label_smoothing=.1),
+    "weight decay 0.01": replace(FAST, weight_decay=.01),
+    "beta2 0.95": replace(FAST, beta2=.95),
+    "a linear fall": replace(FAST, schedule="linear"),
+    "averaged weights": replace(FAST, ema=.99),
+    "Muon": replace(FAST, optimizer="muon", lr=3e-3),
+}
+
+
+def accuracy(settings: Settings, folder: Path):
+    "Validation accuracy of one training; None while another process is at it"
+    done = folder / "metrics.json"
+    if not done.exists():
+        try:
+            train(settings, folder, callbacks=[], pictures={})
+        except UserError:
+            return None  # the folder is there already
+    return json.loads(done.read_text())["valid_accuracy"]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each change")
+    parser.add_argument("--out", type=Path, default=Path("runs/changes"), help="folder of the run folders")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    runs = [(name, seed) for seed in range(options.seeds) for name in CHANGES]
+    found = {name: [] for name in CHANGES}
+    for name, seed in tqdm(runs, unit="run"):
+        found[name].append(accuracy(replace(CHANGES[name], seed=seed), options.out / f"{name.replace(' ', '-')}-{seed}"))
+    if all(None not in each for each in found.values()):
+        write_json(Path(__file__).with_suffix(".json"), {"date": str(date.today()), "torch": torch.__version__, "threads": 1, "valid_accuracy": found})
