@@ -22,7 +22,7 @@ setup: $(STAMP)  ## make .venv and install the project with its development tool
 data: $(STAMP)  ## unpack MNIST and show a summary
 	@$(BIN)/vit_mnist_data
 
-train: $(STAMP)  ## train the default Vision Transformer, about a minute on two cores
+train: $(STAMP)  ## train the preset `fast` to 99 %, about half a minute on two cores
 	@$(BIN)/vit_mnist_train --preset fast
 
 test: $(STAMP)  ## run all notebooks as tests, then pytest
@@ -49,7 +49,7 @@ docs: $(STAMP)  ## build the site into _docs/ (with Quarto where there is one) a
 bench: $(STAMP)  ## measure speed, memory and start-up, about two minutes
 	$(BIN)/python benchmarks/bench.py
 
-bench-engine: $(STAMP)  ## measure the engine's options and the cost of checkpoints, about five minutes
+bench-engine: $(STAMP)  ## measure the engine's options and the cost of checkpoints, about eight minutes
 	$(BIN)/python benchmarks/engine.py
 
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about fifteen minutes

@@ -23,7 +23,7 @@ from vit_mnist.attention import record_attention
 from vit_mnist.data import load_data
 from vit_mnist.errors import UserError
 from vit_mnist.layout import AttentionLayout, Tokens
-from vit_mnist.maps import capture_attention, stream_attention, unfold_windows
+from vit_mnist.maps import capture_attention, unfold_windows
 from vit_mnist.model import create_model, get_layout, save_model
 from vit_mnist.zoo import ZOO
 

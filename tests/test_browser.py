@@ -16,7 +16,6 @@ import torch
 from playwright.sync_api import sync_playwright
 
 from vit_mnist.data import load_data
-from vit_mnist.element import HeadsOff
 from vit_mnist.explorer import AttentionExplorer
 from vit_mnist.maps import capture_attention
 from vit_mnist.model import create_model, save_model

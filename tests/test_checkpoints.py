@@ -21,7 +21,7 @@ from vit_mnist.settings import Settings
 
 SMALL = Settings(model_args={"depth": 1, "dim": 32, "mlp_dim": 64, "dropout": .1}, limit=640, valid_size=500, batch_size=64, epochs=3,
                  keep_best=True, snapshots=(0, 15), device="cpu")  # 10 steps an epoch
-KINDS = {"plain": SMALL, "averaging": replace(SMALL, ema=.9), "muon": replace(SMALL, optimizer="muon", lr=2e-3), "bf16": replace(SMALL, precision="bf16")}
+KINDS = {"plain": SMALL, "convolutions": replace(SMALL, model="cct", model_args={"size": "tiny", "dropout_rate": .1}), "averaging": replace(SMALL, ema=.9), "muon": replace(SMALL, optimizer="muon", lr=2e-3), "bf16": replace(SMALL, precision="bf16")}
 PROCESSES = multiprocessing.get_context("forkserver")  # children of one process that has imported torch, so that they start at once
 PROCESSES.set_forkserver_preload(["vit_mnist.training"])
 COMMAND = [Path(sys.executable).parent / "vit_mnist_train"]
@@ -143,7 +143,7 @@ def check_killed(tmp_path, kind, point, wait=None):
 
 
 @pytest.mark.parametrize("kind, point", [
-    ("averaging", "in a step"), ("muon", "while a checkpoint is written"), ("bf16", "between its files"), ("plain", "in validation"), ("averaging", "in the final test")])
+    ("averaging", "in a step"), ("muon", "while a checkpoint is written"), ("bf16", "between its files"), ("convolutions", "in validation"), ("averaging", "in the final test")])
 def test_killed_and_resumed_is_as_if_nothing_had_happened(tmp_path, uninterrupted, kind, point):
     check_killed(tmp_path, kind, point)
     assert outcome(tmp_path / "run") == uninterrupted(kind)
@@ -154,7 +154,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(tmp_path, uninterrupte
     *(("plain", point, None) for point in ("before its manifest", "before it is renamed", "after it is renamed", "while the oldest is removed",
                                            "before the model is saved", "while the history is written")),
     *((kind, "in a step", None) for kind in ("muon", "bf16")),
-    *((list(KINDS)[i % 4], "at random", random.Random(i).uniform(0, 1.5)) for i in range(12))])
+    *((list(KINDS)[i % 5], "at random", random.Random(i).uniform(0, 1.5)) for i in range(12))])
 def test_killed_anywhere_and_resumed_is_as_if_nothing_had_happened(tmp_path, uninterrupted, kind, point, wait):
     check_killed(tmp_path, kind, point, wait)
     assert outcome(tmp_path / "run") == uninterrupted(kind)

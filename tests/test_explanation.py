@@ -4,17 +4,21 @@ import functools
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from vit_mnist.data import load_data
 from vit_mnist.errors import UserError
 from vit_mnist.explanation import explain, list_methods
+from vit_mnist.faithfulness import deletion_curve
 from vit_mnist.methods import METHODS
-from vit_mnist.model import create_model
+from vit_mnist.model import create_model, model_input
 from vit_mnist.summary import list_models
+from vit_mnist.weights import load_pretrained
 
 CHEAP = {"integrated_gradients": {"steps": 2}, "occlusion": {"size": 14}}
 TOKENS = ("rollout", "relevance", "grad_rollout")  # need layers that all look at the same tokens
@@ -121,6 +125,26 @@ explain(model, images, "integrated_gradients")
 def test_without_captum_one_line_says_how_to_get_it():
     done = subprocess.run([sys.executable, "-c", NO_CAPTUM], capture_output=True, text=True, timeout=600)
     assert done.returncode and done.stderr.splitlines()[-1].endswith("this method needs captum: pip install 'vit_mnist[explain]'")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_deletion_curve_is_what_quantus_computes():
+    quantus = pytest.importorskip("quantus")
+    model, images = load_pretrained("explain"), load_data().test.images[:6]
+    x, black = model_input(model, images), model_input(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8)).max().item()
+    heat = torch.rand(6, 7, 7, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 1).repeat_interleave(4, 2)  # every patch its own value
+    flip = quantus.PixelFlipping(features_in_step=16, perturb_baseline=black, normalise=False, abs=False, return_auc_per_sample=False, disable_warnings=True)
+    theirs = flip(model=model, x_batch=x.numpy(), y_batch=model(x).argmax(1).numpy(), a_batch=heat[:, None].numpy(), device="cpu", softmax=True)
+    assert torch.allclose(deletion_curve(model, images, heat, points=50)[:, 1:], torch.tensor(theirs, dtype=torch.float32), atol=1e-6)
+
+
+def test_the_command_draws_why(tmp_path):
+    for i in range(2):
+        Image.fromarray(255 - load_data().test.images[i, 0].numpy()).resize((200, 200)).save(tmp_path / f"{i}.png")
+    command = [Path(sys.executable).with_name("vit_mnist_explain"), "explain", "0.png", "1.png", "--target", "3", "--method", "rollout"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "rollout of 2 images is in why.png\n"), done.stderr
+    assert Image.open(tmp_path / "why.png").width > 300
 
 
 @pytest.mark.slow

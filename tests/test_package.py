@@ -33,6 +33,12 @@ def test_wheel_holds_data_licences_and_static_files(built):
     assert {"LICENSE", "vit_mnist/mnist/LICENSE"} <= {name.split("licenses/")[-1] for name in names if "licenses/" in name}
 
 
+def test_wheel_names_its_extras(built):
+    wheel = zipfile.ZipFile(next(built.glob("*.whl")))
+    metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
+    assert "Provides-Extra: explain" in metadata and "captum" in metadata
+
+
 def test_source_archive_builds_the_same_wheel(built, tmp_path):
     tarfile.open(next(built.glob("*.tar.gz"))).extractall(tmp_path, filter="data")
     subprocess.run([UV, "build", "--wheel", "--quiet", "--out-dir", tmp_path, next(tmp_path.glob("vit_mnist-*"))], check=True)

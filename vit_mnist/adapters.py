@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ToRGB', 'Fit', 'Listed', 'Grouped', 'First', 'chain', 'inner', 'first', 'grouped', 'headless', 'listed', 'efficient',
-           'ChannelNorm', 'local', 'nd', 'build']
+           'ChannelNorm', 'local', 'unpooled', 'nd', 'build']
 
 # %% ../nbs/01_adapters.ipynb #81b62dfb
 import sys
@@ -94,6 +94,14 @@ def local(cls, args):
     for _, feedforward in model.transformer.layers:
         net = feedforward.fn.fn.net
         net[0] = ChannelNorm(net[0])
+    return model
+
+# %% ../nbs/01_adapters.ipynb #6ab8f4de
+def unpooled(cls, args):
+    "Leaves out CCT's poolings of a single pixel"
+    model = cls(**args)
+    for layer in model.tokenizer.conv_layers[:-1]:  # the last one's result is written to, so it must be a copy
+        if layer[2].kernel_size == 1: layer[2] = nn.Identity()
     return model
 
 # %% ../nbs/01_adapters.ipynb #03e38e36

@@ -57,7 +57,8 @@ class Run:
 # %% ../nbs/02_callbacks.ipynb #9e84f5aa
 class Callback:
     "Hangs on the loop; override what is needed"
-    def on_start(self, run): "Before the first step"
+    def on_start(self, run): "Before all else"
+    def on_ready(self, run): "When all have started, before the first step"
     def on_step(self, run): "After each optimizer step"
     def on_epoch(self, run): "After each epoch's validation"
     def on_trained(self, run): "After the last epoch, before the final test"
@@ -137,6 +138,8 @@ class Snapshots(Callback):
     def __init__(self, steps): self.steps = set(steps)
     def on_start(self, run):
         if run.main and run.folder is None: raise UserError("snapshots need a folder for the run")
+
+    def on_ready(self, run):
         if run.step == 0: self.on_step(run)
 
     def on_step(self, run):

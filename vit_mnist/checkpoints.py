@@ -8,7 +8,7 @@ __all__ = ['save_checkpoint', 'list_checkpoints', 'read_checkpoint', 'latest_che
 
 # %% ../nbs/02_checkpoints.ipynb #4f7dc749
 import json, os, shutil, signal, threading, time, uuid, warnings
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -99,7 +99,7 @@ def read_checkpoint(
             files[name] = content(name)
             if sha256(files[name]) != digest: raise ValueError(f"{name} has changed")
         return json.loads(files.pop("state.json")), {Path(name).stem: load(file) for name, file in files.items()}
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError, SafetensorError) as error:
         why = f"no {Path(error.filename).name}" if isinstance(error, FileNotFoundError) else error
         raise UserError(f"checkpoint {path} is damaged: {why}") from error
 
@@ -124,7 +124,7 @@ def check_same(
     "Raises `UserError` naming the first setting that differs"
     for f in fields(Settings):
         a, b = getattr(asked, f.name), getattr(began, f.name)
-        if a != b and f.name != "device": raise UserError(f"a run goes on with the settings it began with: {f.name} was {b!r}, not {a!r}")
+        if json.dumps(a) != json.dumps(b) and f.name != "device": raise UserError(f"a run goes on with the settings it began with: {f.name} was {b!r}, not {a!r}")
 
 # %% ../nbs/02_checkpoints.ipynb #6907a3e1
 def check_resumable(
@@ -159,18 +159,21 @@ def restore(
     tensors:dict, # by file
 ):
     "Makes `run` what it was; raises `UserError` where the checkpoint is of another run"
-    check_same(run.settings, Settings(**state["settings"]))
     parameters = dict(run.model.named_parameters())
     try:
+        check_same(run.settings, Settings(**state["settings"]))
         run.model.load_state_dict(tensors["model"])
         for key, value in tensors["optimizer"].items():
             (i, name), field = (key.rsplit(".", 1)[0]).split(".", 1), key.rsplit(".", 1)[1]
-            run.optimizers[int(i)].state[parameters[name]][field] = value.to(parameters[name].device)
+            like = parameters[name]  # fused optimizers read a parameter and its state in the order in which they lie in memory
+            run.optimizers[int(i)].state[like][field] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value.to(like.device)
         for callback in run.callbacks:
             if (own := tensors.get(type(callback).__name__.lower())): callback.load_state_dict(own)
-    except (KeyError, IndexError, RuntimeError) as error: raise UserError(f"{path} does not fit the model {run.settings.model!r} ({str(error).splitlines()[0]})") from error
-    for name in _counters: setattr(run, name, state[name])
-    run.loss_sum.fill_(state["loss_sum"])
+        for name in _counters: setattr(run, name, state[name])
+        run.loss_sum.fill_(state["loss_sum"])
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError): raise
+        raise UserError(f"{path} does not fit the model {run.settings.model!r} ({str(error).splitlines()[0]})") from error
 
 # %% ../nbs/02_checkpoints.ipynb #60e4a535
 class Stopped(KeyboardInterrupt):

@@ -139,7 +139,7 @@ def vit_mnist_train(
     def drawn(plot): return lambda model, split: plot(evaluate(model, split))
     pictures = {"predictions": plot_predictions, "confusion matrix": drawn(plot_confusion), "worst mistakes": drawn(plot_mistakes)}
     run = train(chosen, out, resume=resume, tracking=tracking, pictures=pictures)
-    print(f"test accuracy {100 * run.metrics['test_accuracy']:.2f} % after {run.metrics['train_seconds']:.0f} s of training; files in {run.folder}")
+    if run.main: print(f"test accuracy {100 * run.metrics['test_accuracy']:.2f} % after {run.metrics['train_seconds']:.0f} s of training; files in {run.folder}")
 
 # %% ../nbs/09_cli.ipynb #6c9d41e8
 @command
@@ -156,10 +156,12 @@ def vit_mnist_evaluate(
     if limit < 0: raise UserError(f"limit must be 0 for all images, or a number of images, not {limit}")
     if out and Path(out).exists(): raise UserError(f"{out} exists already; name a new folder")
     from vit_mnist.evaluation import evaluate
-    from vit_mnist.runs import open_data, open_model, run_folder
-    from vit_mnist.training import pick_device
+    from vit_mnist.runs import is_shipped, open_data, open_model, run_folder, run_settings
+    from vit_mnist.loop import pick_device
     device = pick_device(device)
     model, images = open_model(run).to(device), getattr(open_data(run, data), split)
+    if split != "test" and not run_settings(run if is_shipped(run) else run_folder(run)):
+        raise UserError(f"nothing says which images {run} was trained on, so only the test images can measure it")
     evaluation = evaluate(model, images.take(limit or len(images)).to(device))
     print(evaluation, evaluation.per_class.to_string(float_format="{:.4f}".format, na_rep="-"), sep="\n")
     folder = Path(out) if out else run_folder(run) / f"evaluation-{split}"

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UserError, check_name
-from .model import get_layout, model_input
+from .model import eval_mode, get_layout, model_input
 from .attention import record_attention
-from .maps import AttentionMaps, kept_attention, token_words, capture_attention, eval_mode, model_name, unfold_windows
+from .maps import AttentionMaps, capture_attention, kept_attention, model_name, token_words, unfold_windows
 from .methods import METHODS
 from .explanation import explain, list_methods
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .errors import UserError, check_name
-from .data import figure
-from .model import model_input
+from .data import figure, own_numbers
+from .model import eval_mode, model_input
 from .summary import Table
-from .maps import eval_mode, model_name
+from .maps import model_name
 from .methods import METHODS, NEEDS, layouts_of, to_pixels
 from .relevance import relevance
 from .gradients import gradcam
@@ -68,12 +68,6 @@ def _fits(found, model, layouts):
     work = [m.name for m in METHODS.values() if NEEDS[m.needs](model, layouts)]
     raise UserError(f"{found.name} needs {found.needs}, which {model_name(model)} does not have; for it there is: {', '.join(work)}")
 
-# %% ../nbs/04_explanation.ipynb #33982c2e
-def _own_numbers(model):
-    "Random numbers drawn inside do not move the generators outside"
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
 # %% ../nbs/04_explanation.ipynb #7d9a2c9c
 def explain(
     model:nn.Module, # any model that returns logits; left as it was
@@ -90,8 +84,8 @@ def explain(
     _options(found, options)
     if images.ndim != 4 or not len(images): raise UserError(f"images must be [n, 1, 28, 28] with at least one image, not {list(images.shape)}")
     target, heats = _targets(target, model, len(images)), []
-    with eval_mode(model), _own_numbers(model), torch.inference_mode(False), torch.enable_grad():
-        torch.manual_seed(seed)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with eval_mode(model), own_numbers(seed, device), torch.inference_mode(False), torch.enable_grad():
         x = model_input(model, images).detach().clone()
         _fits(found, model, layouts_of(model, x))
         targets = [None] * len(x) if target is None else target.to(x.device).split(batch_size)

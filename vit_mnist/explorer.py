@@ -6,7 +6,6 @@
 __all__ = ['AttentionExplorer']
 
 # %% ../nbs/05_explorer.ipynb #261959b4
-import base64
 from collections import OrderedDict
 from pathlib import Path
 

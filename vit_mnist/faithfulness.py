@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from .errors import UserError, check_name
 from .data import figure, generator
-from .model import model_input
-from .maps import eval_mode
+from .model import eval_mode, model_input
 from .methods import filling, pick_target
 from .explanation import explain
 

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../nbs/04_gradients.ipynb #4c3815a9
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .errors import UserError
 from .layout import places

@@ -6,7 +6,6 @@
 __all__ = ['Tokens', 'places', 'AttentionLayout', 'Layout', 'grid_layout']
 
 # %% ../nbs/00_layout.ipynb #6bf1d406
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -18,8 +18,8 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor, nn
 
 from .errors import UserError
-from .data import Augment, DataSet, Split, batches, random_seed
-from .model import count_flops, count_parameters, model_input
+from .data import Augment, DataSet, Split, batches, random_seed, seed_generators
+from .model import count_flops, count_parameters, eval_mode, model_input
 from .zoo import ZOO
 from .settings import Settings
 from .optimizers import lr_factor, make_optimizers, set_lr
@@ -63,16 +63,14 @@ def loss_and_accuracy(
 )->tuple: # mean cross-entropy in nats, share of right predictions
     "How good `model` is on `split`, exactly: every image counts once"
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    part, training, loss, right = replace(split, images=split.images[rank::world], labels=split.labels[rank::world]), model.training, 0., 0
+    part, loss, right = replace(split, images=split.images[rank::world], labels=split.labels[rank::world]), 0., 0
     if world > 1: broadcast(list(model.buffers()))  # running statistics, if there are any, as the first process has them
-    model.eval()
-    with torch.inference_mode():
+    with eval_mode(model), torch.inference_mode():
         for images, labels in batches(part, size) if len(part) else ():
             logits = model(model_input(model, images))
             labels = labels.to(logits.device)
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             right += (logits.argmax(1) == labels).sum().item()
-    model.train(training)
     if world > 1: loss, right = accelerator.reduce(torch.tensor([loss, right], dtype=torch.float64, device=accelerator.device)).tolist()
     return loss / len(split), right / len(split)
 
@@ -94,7 +92,9 @@ def train_step(
             loss.backward()
         run.loss += loss.detach()
     if run.accelerator.num_processes > 1: run.loss = run.accelerator.reduce(run.loss, "mean")
-    run.grad_norm = nn.utils.clip_grad_norm_(run.model.parameters(), s.clip_norm or math.inf)
+    parameters = [p for p in run.model.parameters() if p.grad is not None]
+    run.grad_norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    if s.clip_norm: nn.utils.clip_grads_with_norm_(parameters, s.clip_norm, run.grad_norm)
     for optimizer in run.optimizers: optimizer.step(); optimizer.zero_grad()
 
 # %% ../nbs/02_loop.ipynb #5e9b8801
@@ -110,7 +110,7 @@ def train_epoch(
     for images, labels in batches(split, s.batch_size, s.seed, run.epoch, Augment(s.rotate, s.scale, s.shear, s.shift), done, rank, world):
         n = min(s.batch_size, (run.epoch + 1) * len(split) - run.images)  # images in the whole batch
         set_lr(run.optimizers, lr_factor(run.step, run.total_steps, s.warmup, s.schedule))
-        torch.manual_seed(random_seed(s.seed, "dropout", run.step) + rank)
+        seed_generators(random_seed(s.seed, "dropout", run.step) + rank, labels.device)
         train_step(run, forward, images, labels, weight=world * len(range(rank, n, world)) / n)
         run.step, run.images = run.step + 1, run.images + n
         run.loss_sum += run.loss * n
@@ -145,7 +145,7 @@ def fit(
 
     try:
         with torch.random.fork_rng():
-            notify("on_start")
+            notify("on_start"); notify("on_ready")
             while run.epoch < settings.epochs and not run.stop:
                 row = {"epoch": run.epoch + 1, "train_loss": train_epoch(run, forward, train)}
                 if len(valid): row["valid_loss"], row["valid_accuracy"] = loss_and_accuracy(run.result, valid, accelerator=accelerator)

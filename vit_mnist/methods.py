@@ -15,7 +15,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import UserError, check_name
-from .data import generator, load_data
+from .data import load_data
 from .model import get_layout, model_input
 from .maps import capture_attention
 
@@ -149,16 +149,16 @@ def filling(
     "What stands in for what is taken away; raises `UserError` for an unknown name or an image of another size"
     if isinstance(fill, str):
         check_name("fill", fill, ("black", "mean"))
-        fill = mean_image() if fill == "mean" else torch.zeros(images.shape[1:], dtype=torch.uint8)
+        fill = mean_image(getattr(getattr(model, "spec", None), "data", "mnist")) if fill == "mean" else torch.zeros(images.shape[1:], dtype=torch.uint8)
     if fill.shape[-3:] != images.shape[1:]: raise UserError(f"a fill for images {list(images.shape[1:])} has that shape too, not {list(fill.shape)}")
     return model_input(model, fill.view(1, *images.shape[1:])).to(images.device)
 
 # %% ../nbs/04_methods.ipynb #c991e0fe
 @method(shows="noise: what no knowledge at all scores", specific=False, needs="any model", cost="0")
-def random(model, images, target, seed:int=0): # decides the noise
-    "Each pixel drawn at random"
+def random(model, images, target):
+    "Each pixel drawn at random, from the seed of `explain`"
     n, _, height, width = images.shape
-    return Heat(torch.rand(n, height, width, generator=generator(seed, "explain")).to(images.device))
+    return Heat(torch.rand(n, height, width).to(images.device))
 
 # %% ../nbs/04_methods.ipynb #8fffb074
 @method(shows="the middle of the image: digits lie there", specific=False, needs="any model", cost="0")

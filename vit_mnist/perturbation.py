@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UserError
-from .data import figure
+from .data import figure, own_numbers, seed_generators
 from .model import model_input
 from .maps import capture_attention
 from .methods import Heat, filling, method, pick_target
@@ -54,14 +54,13 @@ def knock_out_heads(
 )->list: # for each attention what the logit loses without each of its heads, `[n, heads]`
     "Head by head: what would be missing (Michel et al., 2019, https://arxiv.org/abs/1905.10650)"
     x = model_input(model, images)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # a model that draws numbers draws the same ones each time
+    with own_numbers(0, x.device):  # a model that draws numbers draws the same ones each time
         maps = capture_attention(model, x)
         target = maps.logits.argmax(1) if target is None else torch.as_tensor(target, device=x.device).expand(len(x))
         def lost(layer, head, windows):
             def edit(a):
                 if a.layer == layer: return a.mix.unflatten(1, (windows, -1)).index_fill(2, torch.tensor(head, device=x.device), 0).flatten(1, 2)
-            torch.manual_seed(0)
+            seed_generators(0, x.device)
             return (maps.logits - capture_attention(model, x, edit=edit).logits).gather(1, target[:, None])[:, 0]
         windows = [max(layout.queries.windows, layout.keys.windows) for layout in maps.layouts]
         return [torch.stack([lost(layer, head, w) for head in range(a.mix.shape[1] // w)], 1) for layer, (a, w) in enumerate(zip(maps, windows))]

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UserError
-from .layout import places
 from .data import Split, class_means, figure
-from .model import model_input
-from .maps import AttentionMaps, eval_mode, input_pad, mean_map, model_name, unfold_windows
+from .model import eval_mode, model_input
+from .maps import AttentionMaps, input_pad, mean_map, model_name, unfold_windows
 
 # %% ../nbs/03_pictures.ipynb #48a6cbfc
 def _over(axis, heat, image, pad, vmax=None, cmap="cividis"):

@@ -9,7 +9,6 @@ __all__ = ['Prediction', 'predict', 'plot_answers']
 import os
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from .data import figure

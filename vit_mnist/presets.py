@@ -14,14 +14,14 @@ from .settings import Settings
 # %% ../nbs/02_presets.ipynb #1df224bb
 PRESETS = {
     "fast": Settings(
-        model="cct", epochs=3, lr=8e-3, beta2=.95, warmup=.2, valid_size=0,
-        model_args=dict(n_conv_layers=3, kernel_size=3, stride=2, padding=1, pooling_kernel_size=1, pooling_stride=1, pooling_padding=0,
-                        embedding_dim=64, num_layers=3, num_heads=4, mlp_ratio=2., attention_dropout=0., stochastic_depth_rate=0.,
+        model="cct", epochs=4, lr=9e-3, weight_decay=.1, label_smoothing=0., valid_size=0,
+        model_args=dict(n_conv_layers=2, kernel_size=4, stride=3, padding=1, pooling_kernel_size=1, pooling_stride=1, pooling_padding=0,
+                        embedding_dim=64, num_layers=2, num_heads=4, mlp_ratio=2., attention_dropout=0., stochastic_depth_rate=0.,
                         positional_embedding="learnable")),
     "explain": Settings(
-        model="vit", epochs=6, lr=3e-3, ema=.998, rotate=12., scale=.12, shear=.15, shift=2.,
+        model="vit", epochs=12, batch_size=64, lr=3e-3, weight_decay=.1, label_smoothing=0., ema=.998, valid_size=0, rotate=12., scale=.12, shear=.15, shift=2.,
         model_args=dict(patch_size=4, dim=64, depth=6, heads=4, dim_head=16, mlp_dim=128),
-        snapshots=(0, 25, 50, 100, 200, 391, 782, 1173, 1564, 1955, 2346)),
+        snapshots=(0, 25, 50, 100, 200, 400, 938, 1876, 2814, 4690, 7504, 11256)),
 }
 
 # %% ../nbs/02_presets.ipynb #4dd92d9e

@@ -6,11 +6,10 @@
 __all__ = []
 
 # %% ../nbs/04_relevance.ipynb #f14a9816
-import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import UserError, check_name
 from .layout import Tokens, places

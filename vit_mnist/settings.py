@@ -52,6 +52,8 @@ class Settings:
         for f in fields(self): _check_type(f.name, f.type, getattr(self, f.name))
         for name, known in CHOICES.items(): check_name(name, getattr(self, name), known)
         for name, (low, high) in LIMITS.items(): _check_limits(name, getattr(self, name), low, high)
+        for name in ("name", "seed"):
+            if name in self.model_args: raise UserError(f"model_args holds the model's own settings, and {name} is not one of them")
         for step in self.snapshots: _check_type("a step of snapshots", int, step); _check_limits("a step of snapshots", step, 0, 10**9)
         if (self.patience or self.keep_best) and not self.valid_size: raise UserError("patience and keep_best need validation images: valid_size is 0")
 
@@ -84,7 +86,7 @@ def read_settings(
     try:
         with open(path, "rb") as file: found = json.loads(file.read(2**20))
     except OSError as error: raise UserError(f"can't read {path} ({error.strerror})") from error
-    except ValueError as error: raise UserError(f"{path} is not JSON ({error})") from error
+    except (ValueError, RecursionError) as error: raise UserError(f"{path} is not JSON ({error})") from error
     if isinstance(found, dict): found = found.get("settings", found)
     if not isinstance(found, dict): raise UserError(f"{path} must hold settings by name, like {{\"epochs\": 3}}")
     for name in found: check_name(f"setting in {path}", name, [f.name for f in fields(Settings)])

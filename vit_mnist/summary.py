@@ -123,4 +123,4 @@ def summary(
             for name, kind, shape, parameters, flops, count in _alike(_rows(model, depth))]
     spec = getattr(model, "spec", None)
     return Table(["part", "class", "output", "parameters", "FLOPs"], rows,
-                 f"{spec.name if spec else type(model).__name__}: {count_parameters(model):,} parameters, {count_flops(model):,} FLOPs an image")
+                 f"{spec.name if spec else type(model).__name__}: {count_parameters(model):,} parameters, {_text(count_flops(model))} FLOPs an image")

@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from .errors import UserError, check_name
 from .data import DataSet, Split, figure, load_data, save_picture, write_atomic, write_json
-from .model import create_model, model_input, patch_borders, save_model
+from .model import create_model, evaluating, model_input, patch_borders, save_model
 from .settings import Settings
+from .optimizers import make_optimizers
 from .callbacks import Callback, Run
-from .loop import describe_processes, find_processes, fit, loss_and_accuracy, pick_device
+from .loop import describe_processes, find_processes, fit
 from .checkpoints import Checkpoints, Resume, check_resumable
 from .tracking import Tracker
 
@@ -50,7 +51,7 @@ def plot_predictions(
 ):
     "Digits with the grid of the model's patches, what it says and how sure it is; mistakes in red"
     images, labels = split[:n]
-    with torch.inference_mode(): sure, said = model.eval()(model_input(model, images)).cpu().softmax(1).max(1)
+    with evaluating(model): sure, said = model(model_input(model, images)).cpu().softmax(1).max(1)
     fig, axes = figure(math.ceil(n / 10), 10, .9, figsize=(9, 1.15 * math.ceil(n / 10)))
     for axis in axes.flat: axis.axis("off")
     for axis, image, label, digit, p in zip(axes.flat, images.cpu(), labels.cpu(), said, sure):
@@ -166,9 +167,11 @@ def train(
     accelerator, _ = find_processes(settings.device)
     data = load_data(settings.data, settings.valid_size)
     model = create_model(settings.model, seed=settings.seed, **{"num_classes": len(data.classes), **settings.model_args})
-    model.spec = replace(model.spec, mean=data.mean, std=data.std, classes=data.classes)
+    if model.spec.args["num_classes"] != len(data.classes): raise UserError(f"{data.name} has {len(data.classes)} classes, not {model.spec.args['num_classes']}")
+    model.spec = replace(model.spec, mean=data.mean, std=data.std, classes=data.classes, data=data.name)
+    make_optimizers(model, settings)  # refuses what it can't train before a folder is made
     folder = _run_folder(accelerator, out, resume, settings.model)
     if callbacks is None: callbacks = [ProgressBar(), *([LiveCurves()] if in_notebook() else [])]
-    writers = [RunFolder(data, pictures or {"predictions": plot_predictions}), *([Tracker()] if tracking == "wandb" else [])] if accelerator.is_main_process else []
+    writers = [RunFolder(data, {"predictions": plot_predictions} if pictures is None else pictures), *([Tracker()] if tracking == "wandb" else [])] if accelerator.is_main_process else []
     checkpoints = Checkpoints()
     return fit(model, data, settings, [checkpoints.signals, Resume(), *callbacks, *writers, checkpoints], folder)

@@ -201,7 +201,7 @@ ZOO |= {
               img_size=28, num_classes=10, n_input_channels=1, n_conv_layers=2, kernel_size=3, stride=1, padding=1, mlp_ratio=2.,
               attention_dropout=0., stochastic_depth_rate=0., positional_embedding="learnable"),
         Layout("special", cct),
-        "Escaping the Big Data Paradigm with Compact Transformers", "https://arxiv.org/abs/2104.05704", "tokens from convolutions"),
+        "Escaping the Big Data Paradigm with Compact Transformers", "https://arxiv.org/abs/2104.05704", "tokens from convolutions", build="unpooled"),
     "simple_vit_with_fft": Entry("vit_pytorch.simple_vit_with_fft", "SimpleViT", vit(freq_patch_size=7, base=dict(freq_patch_size=4)), Layout("special", fft),
         note="tokens of the Fourier transform beside the patches"),
     "vit_with_patch_merger": Entry("vit_pytorch.vit_with_patch_merger", "ViT",
