@@ -18,8 +18,7 @@ from vit_mnist.data import load_data, normalise
 from vit_mnist.model import count_parameters, create_model, get_layout, load_model, save_model
 from vit_mnist.zoo import ZOO
 
-# Slow until its issue is finished and the default suite has room for it.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:`torch.backends.cuda.sdp_kernel"), pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")]
+pytestmark = [pytest.mark.filterwarnings("ignore:`torch.backends.cuda.sdp_kernel"), pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")]
 NAMES = [name for name, entry in ZOO.items() if not entry.missing]
 BASELINES = {"mlp", "cnn", "cnn_strong"}
 # Modules of vit-pytorch without a classifier of two-dimensional images
