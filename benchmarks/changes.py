@@ -44,7 +44,7 @@ CHANGES = {  # what is changed: the settings
     "label smoothing 0.1": replace(FAST, label_smoothing=.1),
     "beta2 0.95": replace(FAST, beta2=.95),
     "averaged weights": replace(FAST, ema=.99),
-    "Muon": replace(FAST, optimizer="muon", lr=3e-3),
+    "Muon for the matrices": replace(FAST, optimizer="muon", lr=3e-3),
 }
 
 

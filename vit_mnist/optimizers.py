@@ -6,7 +6,7 @@
 __all__ = ['lr_factor', 'hidden_matrices', 'make_optimizers', 'set_lr']
 
 # %% ../nbs/02_optimizers.ipynb #21ea0cc4
-import math
+import math, re
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ def hidden_matrices(
     model:nn.Module, # made by `create_model`
 )->list: # parameters, `[out, in]` each
     "Weights of the `Linear` layers inside a model's transformer, without embedding and head"
-    return [module.weight for name, module in model.named_modules() if "transformer" in name and isinstance(module, nn.Linear) and module.weight.requires_grad]
+    return [module.weight for name, module in model.named_modules() if re.search(r"transformer|blocks", name) and isinstance(module, nn.Linear) and module.weight.requires_grad]
 
 # %% ../nbs/02_optimizers.ipynb #eb4e7d39
 def make_optimizers(
