@@ -52,7 +52,7 @@ bench: $(STAMP)  ## measure speed, memory and start-up, about two minutes
 bench-engine: $(STAMP)  ## measure the engine's options and the cost of checkpoints, about eight minutes
 	$(BIN)/python benchmarks/engine.py
 
-bench-record: $(STAMP)  ## the preset `fast` against its peers, about fifteen minutes
+bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
 	$(BIN)/python benchmarks/record.py
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay

@@ -3,7 +3,7 @@
 `make bench-record`, or `python benchmarks/record.py [--seeds 5] [--out runs/record] [--ship "what this machine is"]`: trains `fast` from that many
 seeds through the installed command, then PyTorch's MNIST example for 4 epochs, then measures the throughput of a Vision Transformer of
 mnistvit's published default size. All times exclude evaluation. Prints a table and writes benchmarks/record.json; `--ship` also puts the median
-run of `fast` into the package as its weights. Ten minutes on two cores, on which nothing else should run meanwhile.
+run of `fast` into the package as its weights. About seven minutes on two cores, on which nothing else should run meanwhile.
 """
 import argparse
 import json

@@ -3,7 +3,7 @@
 `python benchmarks/zoo.py [--models 'simple*'] [--seeds 3] [--out runs/zoo]` trains each model at three learning rates and takes the one
 that is best on the validation images, then trains it from two more seeds. Each training is a run folder under --out; what is finished is
 not trained again, so that the command goes on where it was stopped. Then it measures what a step costs and writes benchmarks/zoo.json.
-`--speed` only measures the steps again, for a moment when nothing else runs. Two hours on one core.
+`--speed` only measures the steps again, for a moment when nothing else runs.
 """
 import argparse
 import json
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from vit_mnist.data import load_data, write_atomic
+from vit_mnist.data import load_data, write_json
 from vit_mnist.model import create_model, model_input
 from vit_mnist.optimizers import make_optimizers
 from vit_mnist.settings import Settings
@@ -64,7 +64,7 @@ def measure_speed(out, names):
     "Seconds of a step for each model, kept in a file"
     images, labels = load_data().train[:128]
     speed = {name: step_seconds(name, images, labels) for name in tqdm(names, desc="steps")}
-    write_atomic(out / "speed.json", json.dumps(speed).encode())
+    write_json(out / "speed.json", speed)
     return speed
 
 
@@ -104,4 +104,4 @@ if __name__ == "__main__":
         speed = measure_speed(options.out, names)
     result = {"date": str(date.today()), "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread", "torch": torch.__version__,
               "vit-pytorch": version("vit-pytorch"), "rows": [row(options.out, name, speed[name], options.seeds) for name in names]}
-    write_atomic(Path(__file__).with_suffix(".json"), (json.dumps(result, indent=1) + "\n").encode())
+    write_json(Path(__file__).with_suffix(".json"), result)

@@ -156,11 +156,11 @@ def vit_mnist_evaluate(
     if limit < 0: raise UserError(f"limit must be 0 for all images, or a number of images, not {limit}")
     if out and Path(out).exists(): raise UserError(f"{out} exists already; name a new folder")
     from vit_mnist.evaluation import evaluate
-    from vit_mnist.runs import is_shipped, open_data, open_model, run_folder, run_settings
+    from vit_mnist.runs import open_data, open_model, run_folder, run_settings
     from vit_mnist.loop import pick_device
     device = pick_device(device)
     model, images = open_model(run).to(device), getattr(open_data(run, data), split)
-    if split != "test" and not run_settings(run if is_shipped(run) else run_folder(run)):
+    if split != "test" and not run_settings(run):
         raise UserError(f"nothing says which images {run} was trained on, so only the test images can measure it")
     evaluation = evaluate(model, images.take(limit or len(images)).to(device))
     print(evaluation, evaluation.per_class.to_string(float_format="{:.4f}".format, na_rep="-"), sep="\n")

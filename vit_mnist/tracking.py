@@ -13,6 +13,7 @@ from queue import Queue
 from urllib.parse import urlsplit
 
 import torch
+from fastcore.basics import patch
 
 from .data import write_atomic
 from .model import count_parameters
@@ -92,43 +93,52 @@ class Tracker(Callback):
         self.thread.join(120)
         if self.thread.is_alive(): warnings.warn(f"Weights & Biases is still sending; all of it is in {run.folder / 'wandb'}, for `wandb sync`")
 
-    def flush(self, more=None):
-        "Puts the steps since the last time in the queue; `more` belongs to the newest of them, which waits for its epoch to end"
-        if not self.rows: return
-        steps, values, others = zip(*self.rows)
-        rows = [{"loss": loss, "grad_norm": norm, **other} for (loss, norm), other in zip(torch.stack(values).tolist(), others)]
-        rows[-1] |= more or {}
-        for step, row in zip(steps, rows): self.log({"step": step, **row})
-        self.rows.clear()
+# %% ../nbs/02_tracking.ipynb #2923ccd8
+@patch
+def flush(self:Tracker, more=None):
+    "Puts the steps since the last time in the queue; `more` belongs to the newest of them, which waits for its epoch to end"
+    if not self.rows: return
+    steps, values, others = zip(*self.rows)
+    rows = [{"loss": loss, "grad_norm": norm, **other} for (loss, norm), other in zip(torch.stack(values).tolist(), others)]
+    rows[-1] |= more or {}
+    for step, row in zip(steps, rows): self.log({"step": step, **row})
+    self.rows.clear()
 
-    def log(self, row):
-        "Puts one row in the queue, and remembers those of the last minute"
-        now = time.monotonic()
-        self.queue.put(lambda wandb_run: wandb_run.log(row, step=int(row["step"]), commit=True))
-        self.recent = [(then, old) for then, old in self.recent if now - then < 60] + [(now, row)]
+@patch
+def log(self:Tracker, row):
+    "Puts one row in the queue, and remembers those of the last minute"
+    now = time.monotonic()
+    self.queue.put(lambda wandb_run: wandb_run.log(row, step=int(row["step"]), commit=True))
+    self.recent = [(then, old) for then, old in self.recent if now - then < 60] + [(now, row)]
 
-    def state_dict(self):
-        self.flush()
-        rows = [row for _, row in self.recent]
-        return {key: torch.tensor([row.get(key, math.nan) for row in rows], dtype=torch.float64) for key in sorted({key for row in rows for key in row})}
+# %% ../nbs/02_tracking.ipynb #8a8921ad
+@patch
+def state_dict(self:Tracker):
+    self.flush()
+    rows = [row for _, row in self.recent]
+    return {key: torch.tensor([row.get(key, math.nan) for row in rows], dtype=torch.float64) for key in sorted({key for row in rows for key in row})}
 
-    def load_state_dict(self, tensors):
-        for values in zip(*(tensor.tolist() for tensor in tensors.values())):
-            self.log({key: value for key, value in zip(tensors, values) if not math.isnan(value)})
+@patch
+def load_state_dict(self:Tracker, tensors):
+    for values in zip(*(tensor.tolist() for tensor in tensors.values())):
+        self.log({key: value for key, value in zip(tensors, values) if not math.isnan(value)})
 
-    def _work(self, folder, config):
-        "The thread: begins, does what is in the queue, ends"
-        wandb_run, works = None, True
-        try: wandb_run = start_wandb(folder, config)
+# %% ../nbs/02_tracking.ipynb #a6677349
+@patch
+def _work(self:Tracker, folder, config):
+    "The thread: begins, does what is in the queue, ends"
+    wandb_run, works = None, True
+    try: wandb_run = start_wandb(folder, config)
+    except Exception as error: works = self._give_up(error)
+    while (job := self.queue.get()) is not None:
+        try:
+            if works: job(wandb_run)
         except Exception as error: works = self._give_up(error)
-        while (job := self.queue.get()) is not None:
-            try:
-                if works: job(wandb_run)
-            except Exception as error: works = self._give_up(error)
-            finally: self.queue.task_done()
-        if wandb_run is not None: wandb_run.finish()
+        finally: self.queue.task_done()
+    if wandb_run is not None: wandb_run.finish()
 
-    def _give_up(self, error): warnings.warn(f"no tracking from here on, the run goes on: {' '.join(str(error).split()) or type(error).__name__}")
+@patch
+def _give_up(self:Tracker, error): warnings.warn(f"no tracking from here on, the run goes on: {' '.join(str(error).split()) or type(error).__name__}")
 
 # %% ../nbs/02_tracking.ipynb #9f68b9a6
 def log_result(
