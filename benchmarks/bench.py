@@ -66,7 +66,8 @@ def data_path():
     "Images a second, augmented: whole batches of resident tensors; torchvision's one image at a time; the same with a worker for each core"
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
-    from vit_mnist.data import Augment, batches, cache_root, load_data, normalise
+    from vit_mnist.augment import Augment
+    from vit_mnist.data import batches, cache_root, load_data, normalise
     train = load_data().train
     ours = ((normalise(images), labels) for epoch in count() for images, labels in batches(train, BATCH, seed=0, epoch=epoch, augment=Augment()))
     steps = transforms.Compose([transforms.RandomAffine(12, (2 / 28, 2 / 28), (1 / 1.12, 1.12), 9), transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../nbs/10_all.ipynb #57f73242
 from .errors import *
 from .data import *
+from .augment import *
 from .digits import *
 from .layout import *
 from .zoo import ZOO, Entry

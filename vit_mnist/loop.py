@@ -18,7 +18,8 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor, nn
 
 from .errors import UserError
-from .data import Augment, DataSet, Split, batches, random_seed, seed_generators
+from .augment import Augment
+from .data import DataSet, Split, batches, random_seed, seed_generators
 from .model import count_flops, count_parameters, eval_mode, model_input
 from .zoo import ZOO
 from .settings import Settings

@@ -6,7 +6,8 @@
 __all__ = ['find_lr', 'suggest_lr', 'plot_lr']
 
 # %% ../nbs/02_lr_finder.ipynb #3a453dd1
-from .data import Augment, DataSet, batches, figure, load_data
+from .data import DataSet, batches, figure, load_data
+from .augment import Augment
 from .model import create_model
 from .settings import Settings
 from .optimizers import make_optimizers, set_lr
