@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1200,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data train test test-slow lab notebooks readme docs bench bench-engine bench-record clean
+.PHONY: help setup data train test test-slow lab notebooks readme docs bench bench-engine bench-record bench-zoo clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench: $(STAMP)  ## measure speed, memory and start-up, about two minutes
 
 bench-engine: $(STAMP)  ## measure the engine's options and the cost of checkpoints, about eight minutes
 	$(BIN)/python benchmarks/engine.py
+
+bench-zoo: $(STAMP)  ## train every model briefly, an hour or two; goes on where it was stopped
+	$(BIN)/python benchmarks/zoo.py
 
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
 	$(BIN)/python benchmarks/record.py

@@ -13,7 +13,6 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
 
 from vit_mnist.data import load_data
 from vit_mnist.explorer import AttentionExplorer
@@ -22,57 +21,6 @@ from vit_mnist.model import create_model, save_model
 from vit_mnist.site import WIDGET_VIEW
 
 ROOT = Path(__file__).parent.parent
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-HOW = "no Chromium found: apt-get install chromium, or playwright install chromium"
-
-
-def chromium(playwright):
-    "The path of a browser, the system's or Playwright's own"
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next(filter(None, map(shutil.which, names)), None) or (playwright.chromium.executable_path if Path(playwright.chromium.executable_path).exists() else None)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        path = chromium(playwright)
-        if not path:
-            if os.environ.get("CI") == "true" and sys.platform == "linux":
-                pytest.fail(HOW)
-            pytest.skip(HOW)
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser):
-    "Opens pages; afterwards no script may have failed and no other host may have been asked for anything"
-    contexts, faults = [], []
-
-    def visit(address, **kwargs):
-        context = browser.new_context(**{"viewport": {"width": 1000, "height": 1100}, **kwargs})
-        context.set_default_timeout(120_000)
-        contexts.append(context)
-
-        def only_here(route):
-            if route.request.url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:")):
-                return route.continue_()
-            faults.append(f"asked for {route.request.url}")
-            route.abort()
-
-        context.route("**/*", only_here)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        page.faults = faults
-        page.goto(address)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not faults, faults
 
 
 @pytest.fixture(scope="module")

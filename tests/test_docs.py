@@ -1,4 +1,5 @@
 "README and site: made from the notebooks, and checked by a checker that finds planted faults."
+import re
 import sys
 from pathlib import Path
 
@@ -32,12 +33,14 @@ def test_the_sidebar_lists_every_notebook_once():
 def test_outputs_are_there_and_pictures_say_what_is_on_them(path):
     for cell in nbformat.read(path, 4).cells:
         if cell.cell_type == "code":
-            directives = "".join(line for line in cell.source.splitlines() if line.startswith("#|"))
+            directives = "\n".join(line for line in cell.source.splitlines() if line.startswith("#|"))
             assert not any(output.output_type == "error" for output in cell.outputs), cell.source
             assert cell.outputs or "slow" not in directives, f"a slow cell that was never run:\n{cell.source}"
             assert cell.outputs or cell.source.splitlines()[-1:] != ["fig"], f"a picture that was never drawn:\n{cell.source}"
             pictures = any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {}))
             assert not pictures or "fig-alt:" in directives, f"a picture without alternative text:\n{cell.source}"
+            for line in re.findall(r"^#\|\s*(fig-alt:.*)", directives, re.MULTILINE):
+                yaml.safe_load(line)  # as Quarto reads it: a colon in the text would be a fault
 
 
 GOOD = '<html><body id="top"><a href="other.html#there">o</a><a href="https://example.com/x">x</a><img src="p.png" alt="a picture"><script src="s.js"></script></body></html>'

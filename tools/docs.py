@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import smalldocs
 import yaml
 from check_site import check
 from nbdev.quarto import nbdev_docs, refresh_quarto_yml
@@ -26,6 +27,14 @@ def without_numbers(text):
     return re.sub(r"\b\d+[a-z]?_(\w+\.ipynb)", r"\1", text)
 
 
+def dark_without_sass():
+    "nbs/dark.scss as a stylesheet: Bootstrap in its dark mode, with our colours over it"
+    bootstrap = (Path(smalldocs.__file__).parent / "assets" / "vendor" / "bootstrap" / "bootstrap.min.css").read_text()
+    dark = re.search(r"\[data-bs-theme=dark\]\{([^}]*)\}", bootstrap)[1]
+    ours = "".join(f"--bs-{name}:{value};" for name, value in re.findall(r"^\$([\w-]+): ([^;]+);", (PROC / "dark.scss").read_text(), re.MULTILINE))
+    return f"{bootstrap}:root{{{dark};{ours}}}"
+
+
 def render_without_quarto():
     "smalldocs on the processed notebooks, named as Quarto would name their pages"
     refresh_quarto_yml()
@@ -41,6 +50,8 @@ def render_without_quarto():
     config = yaml.safe_load((PROC / "_quarto.yml").read_text())
     config["format"].pop("commonmark", None)  # two keys that smalldocs refuses and a reader does not see
     config.pop("keep-md", None)
+    config["format"]["html"]["theme"]["dark"] = "dark.css"
+    (PROC / "dark.css").write_text(dark_without_sass())
     (PROC / "_quarto.yml").write_text(yaml.safe_dump(config))
     (PROC / "sidebar.yml").write_text(without_numbers((PROC / "sidebar.yml").read_text()))
     subprocess.run([Path(sys.executable).with_name("smalldocs"), "render", PROC], check=True)

@@ -32,6 +32,8 @@ def make_readme():
     "The text of README.md, and the bytes of each picture by its path from the root"
     notebook = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
     notebook.cells = [cell for cell in notebook.cells if not re.search(r"^#\|\s*hide\s*$", cell.source, re.MULTILINE)]
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})):
+        output.data.pop("text/html", None)  # a README runs no script: the still picture stands for what is alive on the site
     exporter = TemplateExporter(template_name="readme", extra_template_basedirs=[str(ROOT / "tools")], file_extension=".md", raw_template="")
     exporter.template_file = "index.md.j2"
     exporter.register_filter("without_directives", without_directives)

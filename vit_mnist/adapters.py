@@ -61,9 +61,17 @@ def inner(
     return model.net if isinstance(model, nn.Sequential) and hasattr(model, "net") else model
 
 # %% ../nbs/01_adapters.ipynb #baf11aa3
-def first(cls, args): return chain(net=cls(**args), first=First())
-def grouped(cls, args): return chain(groups=Grouped(), net=cls(**args))
-def headless(cls, args): return chain(net=cls(**args), head=nn.Linear(args["dim"], args["num_classes"]))
+def first(cls, args):
+    "Keeps the logits and drops the loss"
+    return chain(net=cls(**args), first=First())
+
+def grouped(cls, args):
+    "Packs each image alone in its sequence"
+    return chain(groups=Grouped(), net=cls(**args))
+
+def headless(cls, args):
+    "Adds the linear head that the class lacks"
+    return chain(net=cls(**args), head=nn.Linear(args["dim"], args["num_classes"]))
 
 # %% ../nbs/01_adapters.ipynb #4fe83cee
 def listed(cls, args):

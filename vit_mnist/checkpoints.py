@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from .errors import UserError
 from .data import sha256
+from .model import pack
 from .settings import Settings, read_settings
 from .callbacks import Callback, Run
 
@@ -35,8 +36,7 @@ def _contents(run):
     "File name: content, of a checkpoint"
     state = {"settings": asdict(run.settings), "loss_sum": run.loss_sum.item(), **{name: getattr(run, name) for name in _counters}}
     files = {"state.json": json.dumps(state, indent=1).encode()}
-    for name, tensors in _tensors(run).items():
-        files[f"{name}.safetensors"] = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+    for name, tensors in _tensors(run).items(): files[f"{name}.safetensors"] = pack(tensors)
     return {**files, "manifest.json": json.dumps({name: sha256(content) for name, content in files.items()}, indent=1).encode()}
 
 # %% ../nbs/02_checkpoints.ipynb #9b97e8f7
@@ -71,7 +71,7 @@ def save_checkpoint(
         if path.exists(): shutil.rmtree(path)  # a damaged one that was passed over
         temporary.rename(path)
         _sync(folder)
-        for old in list_checkpoints(folder)[:-keep]: shutil.rmtree(old)
+        for old in [p for p in list_checkpoints(folder) if p.name <= path.name][:-keep]: shutil.rmtree(old)  # a newer one is damaged, or the run had gone on from it
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(f"can't write {path} ({error.strerror}); earlier checkpoints are as they were") from error

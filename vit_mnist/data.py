@@ -162,8 +162,8 @@ class DataSet:
     train:Split # what a model learns from
     valid:Split # what settings are chosen on; empty if `valid_size` was 0
     test:Split # what is read once, at the end
-    mean:float # of the training pixels on the scale 0 to 1
-    std:float # of the training pixels on the scale 0 to 1
+    mean:float # of the pixels of training and validation images, on the scale 0 to 1
+    std:float # of the same pixels
 
     @property
     def classes(self): return self.train.classes
@@ -237,9 +237,10 @@ def plot_class_balance(
     axis, splits = axes[0, 0], {n: s for n in ("train", "valid", "test") if len(s := getattr(data, n))}
     for i, (name, split) in enumerate(splits.items()):
         share = 100 * torch.bincount(split.labels, minlength=len(data.classes)) / len(split)
-        axis.bar(np.arange(len(share)) + .28 * (i - 1), share, width=.26, label=f"{name} ({len(split):,})")
+        axis.bar(np.arange(len(share)) + .28 * (i - (len(splits) - 1) / 2), share, width=.26, label=f"{name} ({len(split):,})")
     axis.set(xticks=range(len(data.classes)), xticklabels=data.classes, xlabel="class", ylabel="share, %", title=f"{data.name}: class balance")
-    axis.legend(ncols=3, fontsize=8, loc="lower center")
+    axis.set(ylim=(0, 1.3 * axis.get_ylim()[1]))  # room for the legend
+    axis.legend(ncols=3, fontsize=8, loc="upper center")
     return fig
 
 # %% ../nbs/00_data.ipynb #0a1de258
@@ -255,8 +256,8 @@ def class_means(
 # %% ../nbs/00_data.ipynb #ffc425e9
 def normalise(
     images:Tensor, # `uint8` pixels, or floats that are normalised already
-    mean:float=0.1307, # of the training pixels on the scale 0 to 1
-    std:float=0.3081, # of the training pixels on the scale 0 to 1
+    mean:float=0.1307, # of the data set, as in `DataSet`, on the scale 0 to 1; by default MNIST's
+    std:float=0.3081, # of the same pixels
 )->Tensor: # float32, same shape
     "`uint8` pixels to what a model takes; float images are returned as they are"
     if images.dtype != torch.uint8: return images

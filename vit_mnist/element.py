@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .errors import UserError, check_name
 from .model import eval_mode, get_layout, model_input
 from .attention import record_attention
-from .maps import AttentionMaps, capture_attention, kept_attention, model_name, token_words, unfold_windows
+from .maps import AttentionMaps, NoAttention, capture_attention, kept_attention, model_name, token_words, unfold_windows
 from .methods import METHODS
 from .explanation import explain, list_methods
 
@@ -58,7 +58,7 @@ def model_facts(
     spec = getattr(model, "spec", None)
     facts = {"name": model_name(model), "layers": [], "pad": 0, "note": ""}
     try: maps = capture_attention(model, images[:1])
-    except UserError:
+    except NoAttention:
         with eval_mode(model), torch.no_grad(): count = model(model_input(model, images[:1])).shape[-1]
         facts["note"] = f"{facts['name']} has no attention that can be captured: no maps of attention, but its predictions and what other methods say."
     else:

@@ -16,7 +16,7 @@ from .errors import UserError, check_name
 from .data import figure, own_numbers
 from .model import eval_mode, model_input
 from .summary import Table
-from .maps import model_name
+from .maps import check_target, model_name
 from .methods import METHODS, NEEDS, layouts_of, to_pixels
 from .relevance import relevance
 from .gradients import gradcam
@@ -27,20 +27,25 @@ class MethodList(list):
     "Names of methods; shown as a table"
     def table(self)->Table:
         "The names with what each shows, needs and costs, and its paper"
-        rows = [[m.name, m.shows, "yes" if m.specific else "no", m.needs, m.cost, (m.paper, m.link)] for m in map(METHODS.get, self)]
+        rows = [[m.name, m.shows, "yes" if m.specific else "no", m.needs + (f" ({m.package})" if m.package else ""), m.cost, (m.paper, m.link)] for m in map(METHODS.get, self)]
         return Table(["method", "shows", "class asked?", "needs", "model calls", "paper"], rows, "relevance is the default; class asked?: does the map depend on the class")
 
     def __repr__(self): return repr(self.table())
     def _repr_html_(self): return self.table()._repr_html_()
 
+# %% ../nbs/04_explanation.ipynb #7d5b24c6
+def _working(model, layouts):
+    "Names of the methods that a model is fit for and whose package is installed"
+    return [name for name, m in METHODS.items() if m.installed and NEEDS[m.needs](model, layouts)]
+
 # %% ../nbs/04_explanation.ipynb #4d43d23a
 def list_methods(
-    model:nn.Module=None, # only those that work for this model; default: all
+    model:nn.Module=None, # only those that work here for this model; default: all
 )->MethodList: # names for `explain`
     "The methods of explanation, as a list that shows itself as a table"
     if model is None: return MethodList(METHODS)
     with eval_mode(model): layouts = layouts_of(model, model_input(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8)))
-    return MethodList(name for name, m in METHODS.items() if NEEDS[m.needs](model, layouts))
+    return MethodList(_working(model, layouts))
 
 # %% ../nbs/04_explanation.ipynb #e302cacf
 def _options(found, options):
@@ -53,20 +58,13 @@ def _options(found, options):
 # %% ../nbs/04_explanation.ipynb #7f520d26
 def _targets(target, model, n):
     "A class for each image, or None; raises `UserError` for what is no class"
-    if target is None: return None
-    try: target = torch.as_tensor(target).cpu().expand(n)
-    except (RuntimeError, TypeError, ValueError) as error: raise UserError(f"target must be a class, or a class for each of the {n} images, not {str(target)[:60]!r}") from error
-    classes = len(model.spec.classes) if hasattr(model, "spec") else None
-    if target.dtype.is_floating_point or n and (target.min() < 0 or classes and target.max() >= classes):
-        raise UserError(f"target must be a class from 0 to {(classes or 0) - 1 if classes else 'the last'}, not {target.unique().tolist()[:5]}")
-    return target.long()
+    return check_target(target, n, len(model.spec.classes) if hasattr(model, "spec") else None)
 
 # %% ../nbs/04_explanation.ipynb #784ff984
 def _fits(found, model, layouts):
     "Raises `UserError` where a model has not what a method needs, and names the methods that work"
     if NEEDS[found.needs](model, layouts): return
-    work = [m.name for m in METHODS.values() if NEEDS[m.needs](model, layouts)]
-    raise UserError(f"{found.name} needs {found.needs}, which {model_name(model)} does not have; for it there is: {', '.join(work)}")
+    raise UserError(f"{found.name} needs {found.needs}, which {model_name(model)} does not have; for it there is: {', '.join(_working(model, layouts))}")
 
 # %% ../nbs/04_explanation.ipynb #7d9a2c9c
 def explain(

@@ -7,6 +7,7 @@ __all__ = ['AttentionExplorer']
 
 # %% ../nbs/05_explorer.ipynb #261959b4
 from collections import OrderedDict
+from operator import index as whole_number
 from pathlib import Path
 
 import anywidget, torch, traitlets as t
@@ -54,7 +55,7 @@ def _meant(self:_State, name, value):
     data, layers = self._data, self._data["layers"]
     if value is None and name in ("head", "target", "step", "method"): return value
     if name == "query": return self._meant_query(value)
-    if name == "off": return [self._meant_head(*pair) for pair in value]
+    if name == "off": return [self._meant_head(pair) for pair in value]
     if name in ("step", "method"):
         check_name(name, value, data["steps"] if name == "step" else [method["name"] for method in data["methods"]])
         return value
@@ -67,11 +68,18 @@ def _position(name, value, count):
     if not -count <= value < count: raise UserError(f"{name} must be from 0 to {count - 1}, not {value}")
     return value % count
 
+# %% ../nbs/05_explorer.ipynb #e348967c
+def _pair(meant, value):
+    "Two whole numbers; raises `UserError` that says what was `meant` where there are none"
+    try: first, second = map(whole_number, value)
+    except (TypeError, ValueError) as error: raise UserError(f"{meant}, not {value!r}") from error
+    return first, second
+
 # %% ../nbs/05_explorer.ipynb #8ca4359f
 @patch
-def _meant_head(self:_State, layer, head):
+def _meant_head(self:_State, pair):
     "A pair (layer, head)"
-    layers = self._data["layers"]
+    layers, (layer, head) = self._data["layers"], _pair("off takes pairs (layer, head)", pair)
     layer = _position("layer", layer, len(layers))
     return layer, _position(f"head of layer {layer}", head, layers[layer]["heads"])
 
@@ -79,11 +87,12 @@ def _meant_head(self:_State, layer, head):
 @patch
 def _meant_query(self:_State, query):
     "A token's name, \"mean\", or a place (row, column) of the layer's queries"
-    layer = (self._data["layers"] or [{"keys": None}])[self.layer]
-    if not layer["keys"]: return query if isinstance(query, str) else tuple(query)  # kept for the layers that have places
+    layer, meant = (self._data["layers"] or [{"keys": None}])[self.layer], "query must be a name or a place (row, column)"
+    if not isinstance(query, str): query = _pair(meant, query)
+    if not layer["keys"]: return query  # kept for the layers that have places
     if isinstance(query, str): return check_name("query", query, [*layer["names"], *["mean"] * bool(layer["queries"])])
-    if not layer["queries"] or len(query) != 2: raise UserError(f"query must be a name or a place (row, column), not {query}")
-    return tuple(_position(name, int(at), size) for name, at, size in zip(("row", "column"), query, layer["queries"]))
+    if not layer["queries"]: raise UserError(f"{meant}, and the queries of layer {self.layer} have no places: not {query}")
+    return tuple(_position(name, at, size) for name, at, size in zip(("row", "column"), query, layer["queries"]))
 
 # %% ../nbs/05_explorer.ipynb #3d890e4f
 @patch
@@ -192,18 +201,27 @@ def _on_message(self:AttentionExplorer, widget, content, buffers):
     except UserError as error: self.send({"problem": str(error)})
     else: self.send({"result": {**need, **found}}, [attention])
 
+# %% ../nbs/05_explorer.ipynb #cbaf20b7
+@patch
+def _alike(self:AttentionExplorer, image):
+    "An image as the explorer keeps its own; raises `UserError` where it cannot become one"
+    if image.shape != self.images.shape[1:]: raise UserError(f"an image of this explorer is {list(self.images.shape[1:])}, not {list(image.shape)}")
+    if image.dtype == self.images.dtype: return image.to(self.images.device)
+    if self.images.dtype == torch.uint8: raise UserError("this explorer holds uint8 pixels; give the image as pixels too")
+    return model_input(self.model, image[None])[0].to(self.images)
+
 # %% ../nbs/05_explorer.ipynb #2595301b
 @patch
 def add(self:AttentionExplorer,
-    image:Tensor, # `[1, 28, 28]`
+    image:Tensor, # `uint8` pixels or normalised floats, `[1, 28, 28]`
     label:int=None, # its true class
     title:str=None, # default: its label, or its number
 ):
     "One more image, shown at once"
     if len(self.images) == 200: raise UserError("an explorer shows at most 200 images")
-    new = image[None] if image.dtype == self.images.dtype else model_input(self.model, image[None]).to(self.images)
+    new = self._alike(image)
     title = str(title or (len(self.images) if label is None else self._data["classes"][label]))
-    self.images = torch.cat([self.images, new.to(self.images.device)])
+    self.images = torch.cat([self.images, new[None]])
     self._data = {**self._data, "images": [*self._data["images"], *image_facts(image[None], [label], [title], self._data["classes"])]}
     self.image = len(self.images) - 1
 
@@ -211,12 +229,13 @@ def add(self:AttentionExplorer,
 @patch
 def replace(self:AttentionExplorer,
     index:int, # which image
-    image:Tensor, # `[1, 28, 28]`
+    image:Tensor, # `uint8` pixels or normalised floats, `[1, 28, 28]`
     title:str="", # of the new one
 ):
     "Another image in the place of one, shown where that one was"
+    index, new = self._meant("image", index), self._alike(image)
     self.images = self.images.clone()
-    self.images[index] = image
+    self.images[index] = new
     self._results = OrderedDict((key, value) for key, value in self._results.items() if key[0] != index)
     facts, = image_facts(image[None], titles=[title])
     self._data["images"][index] = facts  # in place: the page is told by the message alone, and stays as it is

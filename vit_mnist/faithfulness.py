@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .errors import UserError, check_name
 from .data import figure, generator
 from .model import eval_mode, model_input
+from .maps import check_target
 from .methods import filling, pick_target
 from .explanation import explain
 
@@ -101,10 +102,9 @@ def deletion_curve(
     "What is left of the class while patches go (Petsiuk et al., 2018, https://arxiv.org/abs/1806.07421)"
     x = model_input(model, images)
     counts = torch.linspace(0, x[0, 0].numel() // size**2, points).round().int().tolist()
-    if target is not None: target = torch.as_tensor(target).expand(len(x))
     curve = []
     for logits in _after(model, x, heat, counts, first, fill, size):
-        if not curve: target = pick_target(logits, target)[:, None]
+        if not curve: target = pick_target(logits, check_target(target, *logits.shape))[:, None]
         curve.append(logits.softmax(1).gather(1, target)[:, 0])
     return torch.stack(curve, 1)
 

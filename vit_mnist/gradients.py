@@ -39,21 +39,21 @@ def _reach_pixels(model, layouts):
 NEEDS["gradients that reach the pixels"] = _reach_pixels
 
 # %% ../nbs/04_gradients.ipynb #5068476c
-@method(shows="pixels whose change would move the logit most", specific=True, needs="gradients that reach the pixels", cost="1 forward, 1 backward",
+@method(shows="pixels whose change would move the logit most", specific=True, needs="gradients that reach the pixels", package="captum", cost="1 forward, 1 backward",
         paper="Deep Inside Convolutional Networks", link="https://arxiv.org/abs/1312.6034")
 def gradient(model, images, target):
     "Absolute gradient of the logit (Simonyan et al., 2013)"
     return _attribute("Saliency", model, images, target)
 
 # %% ../nbs/04_gradients.ipynb #45438a93
-@method(shows="each pixel's share of the logit, were the model linear", specific=True, needs="gradients that reach the pixels", cost="1 forward, 1 backward",
+@method(shows="each pixel's share of the logit, were the model linear", specific=True, needs="gradients that reach the pixels", package="captum", cost="1 forward, 1 backward",
         paper="Not Just a Black Box", link="https://arxiv.org/abs/1605.01713")
 def input_x_gradient(model, images, target):
     "Normalised pixel times gradient (Shrikumar et al., 2016)"
     return _attribute("InputXGradient", model, images, target)
 
 # %% ../nbs/04_gradients.ipynb #aca71838
-@method(shows="each pixel's share of the logit's difference from a reference image", specific=True, needs="gradients that reach the pixels", cost="200 forwards and backwards",
+@method(shows="each pixel's share of the logit's difference from a reference image", specific=True, needs="gradients that reach the pixels", package="captum", cost="200 forwards and backwards",
         paper="Axiomatic Attribution for Deep Networks", link="https://arxiv.org/abs/1703.01365")
 def integrated_gradients(model, images, target,
     fill="mean", # the reference: "mean", "black" or an image of your own
@@ -68,6 +68,19 @@ def integrated_gradients(model, images, target,
 def _last_convolution(model):
     "The last convolution over the image, if there is one"
     return next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Conv2d)), None)
+
+# %% ../nbs/04_gradients.ipynb #818fb113
+def _convolution_cam(model, images, target):
+    "Grad-CAM of what the last convolution gives, `[n, rows, columns]`"
+    given = []
+    def watch(module, inputs, out):
+        given.append(out.detach().requires_grad_())
+        return given[-1].clone()  # what follows may change it in place
+    handle = _last_convolution(model).register_forward_hook(watch)
+    try: logits = model(images)
+    finally: handle.remove()
+    grad, = torch.autograd.grad(logits.gather(1, pick_target(logits, target)[:, None]).sum(), given[-1])
+    return (given[-1] * grad.mean((2, 3), keepdim=True)).sum(1).clamp(min=0).detach()
 
 # %% ../nbs/04_gradients.ipynb #2bdcf0a8
 def _token_cam(values, grad, tokens):
@@ -87,9 +100,7 @@ NEEDS["attention to places of the image, or a convolution"] = lambda model, layo
         paper="Grad-CAM", link="https://arxiv.org/abs/1610.02391")
 def gradcam(model, images, target):
     "Grad-CAM of the last value vectors, or of the last convolution where there is no attention (Selvaraju et al., 2017)"
-    if not seen(layouts_of(model, images)):
-        with torch.no_grad(): target = pick_target(model(images), target)
-        return Heat(_captum().LayerGradCam(model, _last_convolution(model)).attribute(images, target=target, relu_attributions=True).detach()[:, 0])
+    if not seen(layouts_of(model, images)): return Heat(_convolution_cam(model, images, target))
     maps = capture_attention(model, images, gradients=True)
     layer = last_seen(maps.layouts)
     chosen = maps.logits.gather(1, pick_target(maps.logits, target)[:, None]).sum()

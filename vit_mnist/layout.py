@@ -84,4 +84,5 @@ def grid_layout(
     depth:int=1, # layers
 )->Layout:
     "The layout of a plain Vision Transformer of your own: `model.layout = grid_layout((7, 7), ('cls',), heads=4, depth=6)`"
-    return Layout("grid", lambda args: (AttentionLayout(Tokens(tuple(grid), tuple(before), tuple(after)), heads=heads),) * depth)
+    kind = "grid + registers" if {*before, *after} - {"cls"} else "grid + CLS" if before or after else "grid"
+    return Layout(kind, lambda args: (AttentionLayout(Tokens(tuple(grid), tuple(before), tuple(after)), heads=heads),) * depth)

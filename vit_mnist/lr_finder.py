@@ -6,6 +6,8 @@
 __all__ = ['find_lr', 'suggest_lr', 'plot_lr']
 
 # %% ../nbs/02_lr_finder.ipynb #3a453dd1
+from dataclasses import replace
+
 from .data import DataSet, batches, figure, load_data
 from .augment import Augment
 from .model import create_model
@@ -26,11 +28,12 @@ def find_lr(
     data = data or load_data(settings.data, settings.valid_size)
     accelerator, device = find_processes(settings.device)
     model = create_model(settings.model, seed=settings.seed, **{"num_classes": len(data.classes), **settings.model_args}).to(device)
+    model.spec, train = replace(model.spec, mean=data.mean, std=data.std), data.train.take(settings.limit or len(data.train)).to(device)
     run = Run(model, settings, steps, optimizers=make_optimizers(model, settings), accelerator=accelerator)
     augment = Augment(settings.rotate, settings.scale, settings.shear, settings.shift)
     rates, losses, mean = [], [], 0.
     while len(rates) < steps:
-        for images, labels in batches(data.train.to(device), settings.batch_size, settings.seed, run.epoch, augment):
+        for images, labels in batches(train, settings.batch_size, settings.seed, run.epoch, augment):
             rates.append(low * (high / low) ** (len(rates) / (steps - 1)))
             set_lr(run.optimizers, rates[-1] / settings.lr)
             train_step(run, model.train(), images, labels, weight=1.)

@@ -9,6 +9,7 @@ __all__ = ['NEEDS', 'METHODS', 'Heat', 'Method']
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch, torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from .errors import UserError, check_name
 from .data import load_data
 from .model import get_layout, model_input
-from .maps import capture_attention
+from .maps import NoAttention, capture_attention
 
 # %% ../nbs/04_methods.ipynb #f8865e27
 class Heat(NamedTuple):
@@ -47,6 +48,10 @@ class Method:
     cost:str # calls of the model for one image
     paper:str="" # title
     link:str="" # where to read it
+    package:str="" # that it needs beside those this package requires
+
+    @property
+    def installed(self): return not self.package or find_spec(self.package) is not None
 
 # %% ../nbs/04_methods.ipynb #73bf467a
 def chain(
@@ -99,7 +104,7 @@ def layouts_of(
     layouts = get_layout(model)
     if layouts is not None: return tuple(layout for layout in layouts if layout.role != "depth")
     try: return capture_attention(model, images[:1]).layouts
-    except UserError: return ()
+    except NoAttention: return ()
 
 # %% ../nbs/04_methods.ipynb #9b2bb459
 METHODS = {}  # name: `Method`, in the order of `list_methods`
@@ -121,16 +126,6 @@ def pick_target(
 )->Tensor: # `[n]`
     "The class asked about"
     return logits.argmax(1) if target is None else target.to(logits.device)
-
-# %% ../nbs/04_methods.ipynb #f6c6a09b
-def target_logit(
-    model:nn.Module, # returns logits
-    images:Tensor, # normalised, `[n, 1, 28, 28]`
-    target=None, # a class for each image, or None for the predicted
-)->Tensor: # `[n]`
-    "The logit of the class asked about"
-    logits = model(images)
-    return logits.gather(1, pick_target(logits, target)[:, None])[:, 0]
 
 # %% ../nbs/04_methods.ipynb #79a7511b
 @cache

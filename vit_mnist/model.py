@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Spec', 'eval_mode', 'evaluating', 'create_model', 'model_input', 'get_layout', 'patch_borders', 'count_parameters',
-           'FlopCounter', 'count_flops', 'save_model', 'load_model']
+           'FlopCounter', 'count_flops', 'pack', 'save_model', 'load_model']
 
 # %% ../nbs/01_model.ipynb #46c12196
 import inspect, json, math
@@ -31,8 +31,8 @@ class Spec:
     "How a model was built and what it takes"
     name:str # as given to `create_model`
     args:dict # its keyword arguments, complete
-    mean:float=0.1307 # of the training pixels on the scale 0 to 1
-    std:float=0.3081 # of the training pixels on the scale 0 to 1
+    mean:float=0.1307 # of the data set's pixels, as in `DataSet`, on the scale 0 to 1
+    std:float=0.3081 # of the same pixels
     classes:tuple=tuple("0123456789") # the name of each output
     data:str="mnist" # the data set it was trained on
 
@@ -49,6 +49,7 @@ def _check(key, value):
     "Raises `UserError` for a number that cannot be meant by the argument `key`"
     if isinstance(value, tuple):
         for item in value: _check(key, item)
+    # sixty classes share no schema, but they name alike what is alike
     wide = any(word in key for word in ("dim", "width", "channels", "classes")) and key != "ndim"
     share = type(value) in (int, float) and any(word in key for word in ("drop", "stochastic", "prob", "frac"))
     if share and not 0 <= value < 1: raise UserError(f"{key} must be at least 0 and below 1, not {value}")
@@ -117,7 +118,7 @@ def create_model(
     except UserError: raise
     except Exception as error: raise UserError(f"can't build {name} with these settings: {str(error) or type(error).__name__}") from error
     if logits.shape != (1, args["num_classes"]): raise UserError(f"can't build {name} with these settings: it returns {list(logits.shape)} numbers for one image")
-    model.spec = Spec(name, args)
+    model.spec = Spec(name, args, classes=tuple(map(str, range(args["num_classes"]))))
     return model
 
 # %% ../nbs/01_model.ipynb #290f2b87
@@ -182,6 +183,14 @@ def count_flops(
     with evaluating(model), FlopCounter() as counter: model(torch.zeros(1, 1, 28, 28, device=device))
     return counter.total
 
+# %% ../nbs/01_model.ipynb #545d2479
+def pack(
+    tensors:dict, # by name
+    metadata:dict=None, # text by name
+)->bytes: # content of a safetensors file
+    "Each tensor with memory of its own: some models know one under two names, which the format refuses"
+    return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, metadata)
+
 # %% ../nbs/01_model.ipynb #72a0720c
 def save_model(
     model:nn.Module, # made by `create_model`
@@ -189,8 +198,7 @@ def save_model(
 ):
     "Writes weights, architecture and normalisation to one file, whole or not at all"
     if not hasattr(model, "spec"): raise UserError("only a model made by create_model can be saved: its file must say how to build it")
-    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
-    write_atomic(path, save(tensors, {"vit_mnist": json.dumps(asdict(model.spec))}))
+    write_atomic(path, pack(model.state_dict(), {"vit_mnist": json.dumps(asdict(model.spec))}))
 
 # %% ../nbs/01_model.ipynb #be2de05e
 def _spec(found):

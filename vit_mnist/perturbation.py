@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .errors import UserError
 from .data import figure, own_numbers, seed_generators
 from .model import model_input
-from .maps import capture_attention
+from .maps import capture_attention, check_target
 from .methods import Heat, filling, method, pick_target
 
 # %% ../nbs/04_perturbation.ipynb #4035802b
@@ -56,7 +56,7 @@ def knock_out_heads(
     x = model_input(model, images)
     with own_numbers(0, x.device):  # a model that draws numbers draws the same ones each time
         maps = capture_attention(model, x)
-        target = maps.logits.argmax(1) if target is None else torch.as_tensor(target, device=x.device).expand(len(x))
+        target = maps.logits.argmax(1) if target is None else check_target(target, *maps.logits.shape).to(x.device)
         def lost(layer, head, windows):
             def edit(a):
                 if a.layer == layer: return a.mix.unflatten(1, (windows, -1)).index_fill(2, torch.tensor(head, device=x.device), 0).flatten(1, 2)

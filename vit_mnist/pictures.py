@@ -19,11 +19,11 @@ from .model import eval_mode, model_input
 from .maps import AttentionMaps, input_pad, mean_map, model_name, unfold_windows
 
 # %% ../nbs/03_pictures.ipynb #48a6cbfc
-def _over(axis, heat, image, pad, vmax=None, cmap="cividis"):
+def _over(axis, heat, image, pad):
     "A map over the outline of an image; `pad` pixels around the image belong to the map too"
     image, side = image.float().mean(0).cpu(), image.shape[-1]
     low, high = -.5 - pad, side - .5 + pad
-    shown = axis.imshow(heat.detach().cpu(), cmap=cmap, extent=(low, high, high, low), vmin=0, vmax=vmax or max(heat.max().item(), 1e-9))
+    shown = axis.imshow(heat.detach().cpu(), cmap="cividis", extent=(low, high, high, low), vmin=0, vmax=max(heat.max().item(), 1e-9))
     axis.contour(image, levels=[(image.min() + image.max()) / 2], colors="white", linewidths=.8)
     axis.set(xlim=(-.5, side - .5), ylim=(side - .5, -.5), xticks=[], yticks=[])
     return shown
@@ -97,6 +97,7 @@ def plot_query(
     index:int=0, # which image is shown
 ):
     "What one patch looks at, head by head, beside the digit"
+    if query is None or isinstance(query, str): raise UserError(f"plot_query marks the patch that looks, a place (row, column), not {query!r}; plot_attention takes a name")
     heads = maps.on_grid(layer, query)[index]
     fig, axes = figure(1, len(heads) + 1, 1.35)
     image, (rows, columns) = images[index], maps.layouts[layer].queries.grid

@@ -12,6 +12,38 @@ from pathlib import Path
 
 from .errors import UserError, check_name
 
+# %% ../nbs/02_settings.ipynb #f11a5cca
+CHOICES = {"optimizer": ("adamw", "muon"), "schedule": ("cosine", "linear"), "precision": ("fp32", "bf16")}  # words that can be meant
+
+# %% ../nbs/02_settings.ipynb #ed4c393b
+LIMITS = {  # smallest and largest value that can be meant
+    "valid_size": (0, 1_000_000), "limit": (0, 1_000_000), "epochs": (1, 10_000), "batch_size": (1, 60_000), "accumulate": (1, 60_000),
+    "lr": (1e-8, 10), "muon_lr": (1e-8, 10), "beta1": (0, .9999), "beta2": (0, .99999),
+    "weight_decay": (0, 10), "warmup": (0, 1), "label_smoothing": (0, .9), "clip_norm": (0, 1e6), "ema": (0, .99999), "patience": (0, 10_000),
+    "rotate": (0, 180), "scale": (0, 2), "shear": (0, 2), "shift": (0, 28), "seed": (0, 2**63 - 1)}
+
+# %% ../nbs/02_settings.ipynb #e0ecad68
+def _check_limits(name, value, low, high):
+    if not low <= value <= high: raise UserError(f"{name} must be from {low:,} to {high:,}, not {value:,}")
+
+# %% ../nbs/02_settings.ipynb #8d833b19
+_kinds = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", dict: "settings by name", tuple: "a list"}
+
+def _check_type(name, kind, value):
+    right = type(value) in ((int, float) if kind is float else (kind,))
+    if not right: raise UserError(f"{name} must be {_kinds[kind]}, not {value!r}")
+
+# %% ../nbs/02_settings.ipynb #b91eb3be
+def _check(settings):
+    "Raises `UserError` for a value that cannot be meant, alone or beside the others"
+    for f in fields(settings): _check_type(f.name, f.type, getattr(settings, f.name))
+    for name, known in CHOICES.items(): check_name(name, getattr(settings, name), known)
+    for name, (low, high) in LIMITS.items(): _check_limits(name, getattr(settings, name), low, high)
+    for name in ("name", "seed"):
+        if name in settings.model_args: raise UserError(f"model_args holds the model's own settings, and {name} is not one of them")
+    for step in settings.snapshots: _check_type("a step of snapshots", int, step); _check_limits("a step of snapshots", step, 0, 10**9)
+    if (settings.patience or settings.keep_best) and not settings.valid_size: raise UserError("patience and keep_best need validation images: valid_size is 0")
+
 # %% ../nbs/02_settings.ipynb #90da7f55
 @dataclass(frozen=True)
 class Settings:
@@ -48,35 +80,8 @@ class Settings:
     device:str="auto" # auto, cpu, cuda or mps
 
     def __post_init__(self):
-        if isinstance(self.snapshots, list): object.__setattr__(self, "snapshots", tuple(self.snapshots))
-        for f in fields(self): _check_type(f.name, f.type, getattr(self, f.name))
-        for name, known in CHOICES.items(): check_name(name, getattr(self, name), known)
-        for name, (low, high) in LIMITS.items(): _check_limits(name, getattr(self, name), low, high)
-        for name in ("name", "seed"):
-            if name in self.model_args: raise UserError(f"model_args holds the model's own settings, and {name} is not one of them")
-        for step in self.snapshots: _check_type("a step of snapshots", int, step); _check_limits("a step of snapshots", step, 0, 10**9)
-        if (self.patience or self.keep_best) and not self.valid_size: raise UserError("patience and keep_best need validation images: valid_size is 0")
-
-# %% ../nbs/02_settings.ipynb #f11a5cca
-CHOICES = {"optimizer": ("adamw", "muon"), "schedule": ("cosine", "linear"), "precision": ("fp32", "bf16")}  # words that can be meant
-
-# %% ../nbs/02_settings.ipynb #ed4c393b
-LIMITS = {  # smallest and largest value that can be meant
-    "valid_size": (0, 1_000_000), "limit": (0, 1_000_000), "epochs": (1, 10_000), "batch_size": (1, 60_000), "accumulate": (1, 60_000),
-    "lr": (1e-8, 10), "muon_lr": (1e-8, 10), "beta1": (0, .9999), "beta2": (0, .99999),
-    "weight_decay": (0, 10), "warmup": (0, 1), "label_smoothing": (0, .9), "clip_norm": (0, 1e6), "ema": (0, .99999), "patience": (0, 10_000),
-    "rotate": (0, 180), "scale": (0, 2), "shear": (0, 2), "shift": (0, 28), "seed": (0, 2**63 - 1)}
-
-# %% ../nbs/02_settings.ipynb #e0ecad68
-def _check_limits(name, value, low, high):
-    if not low <= value <= high: raise UserError(f"{name} must be from {low:,} to {high:,}, not {value:,}")
-
-# %% ../nbs/02_settings.ipynb #8d833b19
-_kinds = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", dict: "settings by name", tuple: "a list"}
-
-def _check_type(name, kind, value):
-    right = type(value) in ((int, float) if kind is float else (kind,))
-    if not right: raise UserError(f"{name} must be {_kinds[kind]}, not {value!r}")
+        if isinstance(self.snapshots, list): object.__setattr__(self, "snapshots", tuple(self.snapshots))  # as JSON gives it
+        _check(self)
 
 # %% ../nbs/02_settings.ipynb #013c24c0
 def read_settings(

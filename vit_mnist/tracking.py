@@ -69,14 +69,14 @@ def start_wandb(
 # %% ../nbs/02_tracking.ipynb #bb907498
 def _records(path, block=32768):
     "The records of a `.wandb` file, as bytes"
-    content, at, parts = path.read_bytes(), 7, b""
-    while at + 7 <= len(content):
+    content, at, parts = path.read_bytes(), 7, b""  # after wandb's own header of 7 bytes
+    while at + 7 <= len(content):  # before each piece, 7 bytes: checksum, length, kind
         if block - at % block < 7: at += block - at % block; continue
         _, size, kind = struct.unpack("<IHB", content[at:at + 7])
         parts += content[at + 7:at + 7 + size]
         at += 7 + size
         if at > len(content): return  # cut off in the middle
-        if kind in (1, 4): yield parts; parts = b""  # whole, or the last part
+        if kind in (1, 4): yield parts; parts = b""  # 1 is a whole record; 2, 3 and 4 are a first, a middle and a last part
 
 # %% ../nbs/02_tracking.ipynb #3d369407
 def read_tracked(
@@ -120,7 +120,9 @@ class Tracker(Callback):
         self.rows.append((run.step, torch.stack([run.loss, run.grad_norm]), {"lr": lr, "images_per_second": speed, "epoch": run.images / run.total_images * run.settings.epochs}))
         if len(self.rows) > 20: self.flush()
 
-    def on_epoch(self, run): self.flush({key: value for key, value in run.history[-1].items() if key not in ("epoch", "step")})
+    def on_epoch(self, run):
+        self.flush()
+        self.log({"step": run.step, **{key: value for key, value in run.history[-1].items() if key not in ("epoch", "step")}})
 
     def on_end(self, run):
         self.queue.put(lambda wandb_run: log_result(wandb_run, run.folder, run.step, run.metrics))
@@ -134,12 +136,11 @@ class Tracker(Callback):
 
 # %% ../nbs/02_tracking.ipynb #2923ccd8
 @patch
-def flush(self:Tracker, more=None):
-    "Puts the steps since the last time in the queue; `more` belongs to the newest of them, which waits for its epoch to end"
+def flush(self:Tracker):
+    "Puts the steps since the last time in the queue"
     if not self.rows: return
     steps, values, others = zip(*self.rows)
     rows = [{"loss": loss, "grad_norm": norm, **other} for (loss, norm), other in zip(torch.stack(values).tolist(), others)]
-    rows[-1] |= more or {}
     for step, row in zip(steps, rows): self.log({"step": step, **row})
     self.rows.clear()
 
@@ -147,7 +148,7 @@ def flush(self:Tracker, more=None):
 def log(self:Tracker, row):
     "Puts one row in the queue, and remembers those of the last minute"
     now = time.monotonic()
-    self.queue.put(lambda wandb_run: wandb_run.log(row, step=int(row["step"]), commit=True))
+    self.queue.put(lambda wandb_run: wandb_run.log(row, step=int(row["step"])))  # not committed: wandb adds rows of the same step together, until the next begins
     self.recent = [(then, old) for then, old in self.recent if now - then < 60] + [(now, row)]
 
 # %% ../nbs/02_tracking.ipynb #8a8921ad

@@ -59,7 +59,7 @@ def vit(tiny={}, small={}, base={}, **shared):
 
 # %% ../nbs/00_zoo.ipynb #18efc4a5
 def nd():
-    "The same for images of two dimensions in general"
+    "The sizes of a plain Vision Transformer for a class that takes any number of dimensions, here two"
     renamed = {"image_size": None, "input_shape": (28, 28), "ndim": 2}
     return {size: {k: v for k, v in (args | renamed).items() if v is not None} for size, args in vit().items()}
 
@@ -93,6 +93,10 @@ ZOO = {
     "local_vit": Entry("vit_pytorch.local_vit", "LocalViT", vit(), CLS,
         "LocalViT: Bringing Locality to Vision Transformers", "https://arxiv.org/abs/2104.05707", "upstream normalises the wrong axis; put right here", build="local",
         idle={"transformer.layers.*.1.*": "the last one sees patches only, and the logits come from the class token"}),
+}
+
+# %% ../nbs/00_zoo.ipynb #4a8daf06
+ZOO |= {
     "looped_vit": Entry("vit_pytorch.looped_vit", "LoopedViT",
         sizes(dict(pre_loop_depth=1, num_looped_blocks=1, loop_depth=2, post_loop_depth=1, patch_size=7, dim=64, heads=4, mlp_dim=128),
               dict(pre_loop_depth=1, num_looped_blocks=2, loop_depth=2, post_loop_depth=1, patch_size=7, dim=64, heads=4, mlp_dim=128),
@@ -116,6 +120,10 @@ ZOO = {
     "vit_detpool": Entry("vit_pytorch.vit_detpool", "ViTDetPool", vit(use_cls_token=True),
         one_grid("grid + CLS", named(("cls", lambda a: int(a["use_cls_token"])))),
         "Learning to Grasp Anything By Playing with Random Toys", "https://openreview.net/forum?id=NZDaMcpXZm", "here without an object mask"),
+}
+
+# %% ../nbs/00_zoo.ipynb #e59e84c4
+ZOO |= {
     "vit_for_small_dataset": Entry("vit_pytorch.vit_for_small_dataset", "ViT", vit(), CLS,
         "Vision Transformer for Small-Size Datasets", "https://arxiv.org/abs/2112.13492"),
     "vit_nd": Entry("vit_pytorch.vit_nd", "ViTND", nd(), CLS,
@@ -146,6 +154,10 @@ ZOO |= {
         "Value Residual Learning", "https://arxiv.org/abs/2410.17897"),
     "simple_vit_orthog_residual_update": Entry("vit_pytorch.simple_vit_orthog_residual_update", "SimpleViT", vit(), GRID,
         "Revisiting Residual Connections: Orthogonal Updates", "https://arxiv.org/abs/2505.11881"),
+}
+
+# %% ../nbs/00_zoo.ipynb #b8e51054
+ZOO |= {
     "simple_vit_attn_residual": Entry("vit_pytorch.simple_vit_attn_residual", "SimpleViTAttnResidual", vit(),
         Layout("grid", attention_residual),
         "Attention Residuals", "https://arxiv.org/abs/2603.15031", "also attends over depth"),
@@ -204,6 +216,10 @@ ZOO |= {
         "Escaping the Big Data Paradigm with Compact Transformers", "https://arxiv.org/abs/2104.05704", "tokens from convolutions", build="unpooled"),
     "simple_vit_with_fft": Entry("vit_pytorch.simple_vit_with_fft", "SimpleViT", vit(freq_patch_size=7, base=dict(freq_patch_size=4)), Layout("special", fft),
         note="tokens of the Fourier transform beside the patches"),
+}
+
+# %% ../nbs/00_zoo.ipynb #b6048a2c
+ZOO |= {
     "vit_with_patch_merger": Entry("vit_pytorch.vit_with_patch_merger", "ViT",
         vit(dict(patch_merge_layer=1), dict(patch_merge_layer=3), dict(patch_merge_layer=4), patch_merge_num_tokens=8),
         Layout("special", merger),
@@ -240,6 +256,10 @@ ZOO |= {
               image_size=64, num_classes=10, stages=2, mlp_mult=2, dim_key=16, dim_value=32),
         Layout("multi-scale", levit),
         "LeViT: a Vision Transformer in ConvNet's Clothing", "https://arxiv.org/abs/2104.01136", "has BatchNorm: cannot train on one image", rgb=True, pad=2, zoom=2),
+}
+
+# %% ../nbs/00_zoo.ipynb #f511b769
+ZOO |= {
     "look_vit": Entry("vit_pytorch.look_vit", "LookViT",
         sizes(dict(dim=32, depth=2, heads=2, cross_attn_heads=2), dict(dim=64, depth=3, heads=4, cross_attn_heads=4), dict(dim=128, depth=4, heads=8, cross_attn_heads=8),
               image_size=28, num_classes=10, channels=1, patch_size=7, highres_patch_size=4, dim_head=16, cross_attn_dim_head=16,
@@ -288,6 +308,10 @@ ZOO |= {
               image_size=(64, 64), num_classes=10, expansion=2, patch_size=(1, 1)),
         Layout("windowed", mobile_vit),
         "MobileViT: Light-weight and Mobile-friendly", "https://arxiv.org/abs/2110.02178", "has BatchNorm: cannot train on one image", rgb=True, pad=2, zoom=2),
+}
+
+# %% ../nbs/00_zoo.ipynb #93379d76
+ZOO |= {
     "nest": Entry("vit_pytorch.nest", "NesT",
         sizes(dict(dim=32, heads=2, block_repeats=(1, 1)), dict(dim=48, heads=3, block_repeats=(1, 2)), dict(dim=96, heads=6, block_repeats=(2, 4)),
               image_size=32, num_classes=10, channels=1, patch_size=4, num_hierarchies=2, mlp_mult=2),
