@@ -60,6 +60,8 @@ def render_without_quarto():
 
 
 if __name__ == "__main__":
+    if hidden := [part for part in ROOT.parts if part.startswith(".")]:
+        sys.exit(f"nbdev finds no notebooks in {ROOT}: {hidden[0]} begins with a dot")
     if shutil.which("quarto"):
         nbdev_docs.__wrapped__()
     else:
