@@ -42,12 +42,13 @@ def find_space(
 
 # %% ../nbs/07_tuning.ipynb #2b21b3e0
 def _draw(trial, space):
-    "One value for each name"
+    "One value for each name; raises `UserError` where the study has drawn from other choices before"
     def one(name, values):
         if type(values) is list: return trial.suggest_categorical(name, values)
         low, high, *log = values
         return trial.suggest_int(name, low, high) if type(low) is int else trial.suggest_float(name, low, high, log=bool(log))
-    return {name: one(name, values) for name, values in space.items()}
+    try: return {name: one(name, values) for name, values in space.items()}
+    except ValueError as error: raise UserError("the study began with other choices; give another name for a study of its own") from error
 
 # %% ../nbs/07_tuning.ipynb #c6c50307
 def drawn_settings(
@@ -136,7 +137,7 @@ def _told(url):
     except ImportError as error: raise UserError(f"{url} needs a driver that is not installed ({error})") from error
     except Exception as error:
         if not type(error).__module__.startswith(("sqlalchemy", "optuna")): raise
-        raise UserError(f"can't open {url} ({str(error).splitlines()[0]}); write sqlite:///FILE, or the address of a PostgreSQL or MySQL database") from error
+        raise UserError(f"can't use {url} ({str(error).splitlines()[0]}); write sqlite:///FILE, or the address of a PostgreSQL or MySQL database") from error
 
 # %% ../nbs/07_tuning.ipynb #c755a916
 def tune(
@@ -153,7 +154,7 @@ def tune(
     data, states = load_data(base.data, base.valid_size), _finished()
     enough = _optuna().study.MaxTrialsCallback(trials, states)
     if len(study.get_trials(deepcopy=False, states=states)) < trials:
-        study.optimize(lambda trial: run_trial(trial, base, data, space or find_space(base.model)), callbacks=[enough, *callbacks])
+        with _told(url): study.optimize(lambda trial: run_trial(trial, base, data, space or find_space(base.model)), callbacks=[enough, *callbacks])
     return study
 
 # %% ../nbs/07_tuning.ipynb #6dca7ad7
