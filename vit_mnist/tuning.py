@@ -83,6 +83,14 @@ def run_trial(
     try: return fit(model, replace(data, test=data.valid), settings, [Report(trial)]).metrics["valid_accuracy"]
     except UserError as error: raise TrialPruned(str(error)) from error  # Watch saw a loss that is not finite
 
+# %% ../nbs/07_tuning.ipynb #d12c8fef
+def _optuna():
+    "Optuna, with less to say; raises `UserError` where it is not installed"
+    try: import optuna
+    except ImportError as error: raise UserError('a search needs optuna: pip install "vit_mnist[tune]"') from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
 # %% ../nbs/07_tuning.ipynb #f89acd77
 class SeededTPE:
     "Optuna's TPE sampler, new for each trial, with a seed made of (seed, trial)"
@@ -92,6 +100,25 @@ class SeededTPE:
         self.tpe = TPESampler(seed=random_seed(self.seed, "trial", trial.number) % 2**32)
         self.tpe.before_trial(study, trial)
     def __getattr__(self, name): return getattr(self.tpe, name)
+
+# %% ../nbs/07_tuning.ipynb #ce9b1de9
+@contextmanager
+def _told(url):
+    "Turns what a database says into one line"
+    try: yield
+    except ImportError as error: raise UserError(f"{url} needs a driver that is not installed ({error})") from error
+    except Exception as error:
+        if not type(error).__module__.startswith(("sqlalchemy", "optuna")): raise
+        raise UserError(f"can't use {url} ({str(error).splitlines()[0]}); write sqlite:///FILE, or the address of a PostgreSQL or MySQL database") from error
+
+# %% ../nbs/07_tuning.ipynb #203b665c
+def _storage(url, heartbeat):
+    "Where trials are kept, by whom they are retried"
+    import warnings
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+    patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # seconds to wait while another worker writes
+    with warnings.catch_warnings(action="ignore"):  # the heartbeat is "experimental", since 2021
+        return RDBStorage(url, engine_kwargs=patience, heartbeat_interval=heartbeat, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3))
 
 # %% ../nbs/07_tuning.ipynb #9a7eb0e3
 def open_study(
@@ -112,32 +139,21 @@ def open_study(
         raise UserError(f"study {name!r} is about other settings ({other}); give those, or another name for a study of its own")
     return study
 
-# %% ../nbs/07_tuning.ipynb #d12c8fef
-def _optuna():
-    "Optuna, with less to say; raises `UserError` where it is not installed"
-    try: import optuna
-    except ImportError as error: raise UserError('a search needs optuna: pip install "vit_mnist[tune]"') from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
+# %% ../nbs/07_tuning.ipynb #6dca7ad7
+def _finished():
+    "States of trials that count"
+    from optuna.trial import TrialState
+    return TrialState.COMPLETE, TrialState.PRUNED
 
-# %% ../nbs/07_tuning.ipynb #203b665c
-def _storage(url, heartbeat):
-    "Where trials are kept, by whom they are retried"
-    import warnings
-    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-    patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # seconds to wait while another worker writes
-    with warnings.catch_warnings(action="ignore"):  # the heartbeat is "experimental", since 2021
-        return RDBStorage(url, engine_kwargs=patience, heartbeat_interval=heartbeat, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3))
-
-# %% ../nbs/07_tuning.ipynb #ce9b1de9
-@contextmanager
-def _told(url):
-    "Turns what a database says into one line"
-    try: yield
-    except ImportError as error: raise UserError(f"{url} needs a driver that is not installed ({error})") from error
-    except Exception as error:
-        if not type(error).__module__.startswith(("sqlalchemy", "optuna")): raise
-        raise UserError(f"can't use {url} ({str(error).splitlines()[0]}); write sqlite:///FILE, or the address of a PostgreSQL or MySQL database") from error
+# %% ../nbs/07_tuning.ipynb #6d52f65c
+def _searchable(base, trials):
+    "`base` where a search can start from it; raises `UserError` otherwise, before a database is made"
+    if trials < 1: raise UserError(f"trials must be 1 or more, not {trials}")
+    if not base.valid_size: raise UserError("a search compares accuracies on validation images: valid_size is 0")
+    if base.snapshots: raise UserError("a search keeps no files of its runs: leave out snapshots")
+    pick_device(base.device)
+    make_optimizers(create_model(base.model, seed=base.seed, **base.model_args), base)
+    return base
 
 # %% ../nbs/07_tuning.ipynb #c755a916
 def tune(
@@ -156,22 +172,6 @@ def tune(
     if len(study.get_trials(deepcopy=False, states=states)) < trials:
         with _told(url): study.optimize(lambda trial: run_trial(trial, base, data, space or find_space(base.model)), callbacks=[enough, *callbacks])
     return study
-
-# %% ../nbs/07_tuning.ipynb #6dca7ad7
-def _finished():
-    "States of trials that count"
-    from optuna.trial import TrialState
-    return TrialState.COMPLETE, TrialState.PRUNED
-
-# %% ../nbs/07_tuning.ipynb #6d52f65c
-def _searchable(base, trials):
-    "`base` where a search can start from it; raises `UserError` otherwise, before a database is made"
-    if trials < 1: raise UserError(f"trials must be 1 or more, not {trials}")
-    if not base.valid_size: raise UserError("a search compares accuracies on validation images: valid_size is 0")
-    if base.snapshots: raise UserError("a search keeps no files of its runs: leave out snapshots")
-    pick_device(base.device)
-    make_optimizers(create_model(base.model, seed=base.seed, **base.model_args), base)
-    return base
 
 # %% ../nbs/07_tuning.ipynb #f7bc0d12
 def best_settings(
