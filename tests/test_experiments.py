@@ -148,7 +148,7 @@ def needed(tree, found=()):
     return found
 
 
-def test_the_sweep_stays_within_the_space():
+def test_the_sweep_stays_within_the_space(monkeypatch):
     parameters = yaml.safe_load((ROOT / "sweep.yaml").read_text())["parameters"]
     space = find_space(parameters["model"]["value"])
     assert set(parameters) - {"model", "epochs", "model_args"} == {name for name in space if "." not in name}
@@ -159,6 +159,9 @@ def test_the_sweep_stays_within_the_space():
             assert (parameter["min"], parameter["max"]) == values[:2] and ("log" in values) == ("log" in parameter.get("distribution", "")), name
         elif type(values) is tuple: assert values[0] <= parameter["value"] <= values[1], name
         elif values: assert {*parameter.get("values", [parameter.get("value")])} <= {*values}, name
+    first = {name: parameter.get("value", parameter.get("min", (parameter.get("values") or [0])[0])) for name, parameter in parameters.items()}
+    monkeypatch.setattr(sys, "argv", ["vit_mnist_train", *(f"--{name}={value}" for name, value in first.items())])  # as W&B's agent calls it
+    assert Settings(**_given(_options(vit_mnist_train.__wrapped__))) == Settings(**{**first, "model_args": json.loads(first["model_args"])})
 
 
 # searches

@@ -259,6 +259,7 @@ def vit_mnist_tune(
     device:str=None, # auto, cpu, cuda or mps (default: auto)
 ):
     "Search for the settings with the best validation accuracy; the same command goes on with a search"
+    if Path(out).is_file(): raise UserError(f"{out} is a file; name a folder")
     given = {key: value for key, value in {"model": model, "limit": limit, "epochs": epochs, "seed": seed, "device": device}.items() if value is not None}
     base = replace(read_settings(settings) if settings else Settings(), **given)
     from vit_mnist.tuning import save_search, tune
