@@ -8,7 +8,7 @@ __all__ = ['SPACE', 'MODEL_SPACE', 'find_space', 'drawn_settings', 'Report', 'ru
            'save_search']
 
 # %% ../nbs/07_tuning.ipynb #c0e9e465
-import json, math
+import json, math, re
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import accumulate
@@ -104,12 +104,13 @@ class SeededTPE:
 # %% ../nbs/07_tuning.ipynb #ce9b1de9
 @contextmanager
 def _told(url):
-    "Turns what a database says into one line"
+    "Turns what a database says into one line, in which a password is not repeated"
+    shown = re.sub("://[^/]*@", "://...@", str(url))
     try: yield
-    except ImportError as error: raise UserError(f"{url} needs a driver that is not installed ({error})") from error
+    except ImportError as error: raise UserError(f"{shown} needs a driver that is not installed ({error})") from error
     except Exception as error:
         if not type(error).__module__.startswith(("sqlalchemy", "optuna")): raise
-        raise UserError(f"can't use {url} ({str(error).splitlines()[0]}); write sqlite:///FILE, or the address of a PostgreSQL or MySQL database") from error
+        raise UserError(f"can't use {shown} ({str(error).splitlines()[0]}); write sqlite:///FILE, or the address of a PostgreSQL or MySQL database") from error
 
 # %% ../nbs/07_tuning.ipynb #203b665c
 def _storage(url, heartbeat):
