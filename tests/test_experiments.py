@@ -189,7 +189,6 @@ def test_a_killed_worker_loses_only_its_own_trial(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     (tmp_path / "tests_space.py").write_text(f"from vit_mnist.settings import Settings\nBASE = {BASE!r}\nSPACE = {SPACE!r}\n")
     start = [sys.executable, "-c", WORKER, url]
-    open_study(url, base=BASE)
     with subprocess.Popen([*start, "dies"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as dying, subprocess.Popen(start, cwd=tmp_path) as other:
         assert dying.stdout.readline() == "in a trial\n"
         finished = {trial.number: trial.value for trial in open_study(url, base=BASE).trials if trial.state.is_finished()}

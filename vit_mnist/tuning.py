@@ -8,7 +8,7 @@ __all__ = ['SPACE', 'MODEL_SPACE', 'find_space', 'drawn_settings', 'Report', 'ru
            'save_search']
 
 # %% ../nbs/07_tuning.ipynb #c0e9e465
-import json, math, re
+import json, math, random, re, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import accumulate
@@ -114,12 +114,16 @@ def _told(url):
 
 # %% ../nbs/07_tuning.ipynb #203b665c
 def _storage(url, heartbeat):
-    "Where trials are kept, by whom they are retried"
-    import warnings
+    "Where trials are kept, by whom they are retried; workers that start together may find the tables half made, so there are ten attempts"
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+    from sqlalchemy.exc import DBAPIError, IntegrityError
     patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # seconds to wait while another worker writes
-    with warnings.catch_warnings(action="ignore"):  # the heartbeat is "experimental", since 2021
-        return RDBStorage(url, engine_kwargs=patience, heartbeat_interval=heartbeat, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3))
+    for attempt in range(10):
+        with warnings.catch_warnings(action="ignore"):  # the heartbeat is "experimental", since 2021
+            try: return RDBStorage(url, engine_kwargs=patience, heartbeat_interval=heartbeat, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3))
+            except DBAPIError as error:
+                if attempt == 9 or not (isinstance(error, IntegrityError) or "already exists" in str(error)): raise
+        time.sleep(random.random())
 
 # %% ../nbs/07_tuning.ipynb #9a7eb0e3
 def open_study(
