@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1200,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data train test test-slow lab notebooks readme docs bench bench-engine bench-record bench-zoo clean
+.PHONY: help setup data train pipeline test test-slow lab notebooks readme docs bench bench-engine bench-record bench-zoo clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -24,6 +24,13 @@ data: $(STAMP)  ## unpack MNIST and show a summary
 
 train: $(STAMP)  ## train the preset `fast` to 99 %, about half a minute on two cores
 	@$(BIN)/vit_mnist_train --preset fast
+
+pipeline: $(STAMP)  ## data, train, evaluate, explain with DVC: runs what has changed
+	$(BIN)/nbdev_export
+	@mkdir -p .dvc-storage  # the remote `local`; `dvc remote modify local url s3://...` names another place
+	PATH="$(BIN):$$PATH" $(BIN)/dvc repro
+	$(BIN)/dvc push
+	$(BIN)/dvc metrics show
 
 test: $(STAMP)  ## run all notebooks as tests, then pytest
 	OMP_NUM_THREADS=1 $(TIMEOUT) $(BIN)/nbdev_test --n_workers 2 --timing --do_print

@@ -33,7 +33,7 @@ setup(
     packages=find_packages(include=["vit_mnist", "vit_mnist.*"]),
     package_data={"vit_mnist": ["mnist/*", "pretrained/*", "static/*"]},
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "explain": cfg["explain_requirements"].split()},
+    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "explain", "tune", "pipeline")},
     entry_points={"console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()]},
     zip_safe=False,
 )

@@ -36,7 +36,8 @@ def test_wheel_holds_data_licences_and_static_files(built):
 def test_wheel_names_its_extras(built):
     wheel = zipfile.ZipFile(next(built.glob("*.whl")))
     metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
-    assert "Provides-Extra: explain" in metadata and "captum" in metadata
+    for extra, package in {"explain": "captum", "tune": "optuna", "pipeline": "dvc"}.items():
+        assert f"Provides-Extra: {extra}" in metadata and package in metadata
 
 
 def test_source_archive_builds_the_same_wheel(built, tmp_path):

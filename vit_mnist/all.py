@@ -38,6 +38,7 @@ from .pad import *
 from .evaluation import *
 from .runs import *
 from .prediction import *
+from .tuning import *
 
 # %% ../nbs/10_all.ipynb #b3915d6f
 __all__ = [name for name in globals() if not name.startswith("_")]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['command', 'vit_mnist_data', 'settings_options', 'vit_mnist_train', 'vit_mnist_evaluate', 'vit_mnist_predict',
-           'vit_mnist_attention', 'vit_mnist_explain']
+           'vit_mnist_attention', 'vit_mnist_explain', 'vit_mnist_tune']
 
 # %% ../nbs/09_cli.ipynb #e8ba0181
 import argparse, json, os, re, sys, warnings
@@ -74,6 +74,7 @@ def command(func):
 @command
 def vit_mnist_data(
     data:str="mnist", # name of the data set
+    samples:str=None, # folder to write the first eight validation images to, as PNG files
 ):
     "Unpack or download a data set and show a summary"
     from vit_mnist.data import cache_root, load_data
@@ -82,6 +83,14 @@ def vit_mnist_data(
     print(f"classes: {' '.join(found.classes)}")
     print(f"pixels: mean {found.mean}, standard deviation {found.std}")
     print(f"files: {str(cache_root()).replace(str(Path.home()), '~', 1)}")
+    if samples: _write_samples(found.valid, Path(samples))
+
+# %% ../nbs/09_cli.ipynb #b599df46
+def _write_samples(split, folder):
+    "The first eight images as PNG files, with their number and class in the name"
+    from PIL import Image
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, (image, label) in enumerate(zip(*split[:8])): Image.fromarray(image[0].numpy()).save(folder / f"{i}-{split.classes[label]}.png")
 
 # %% ../nbs/09_cli.ipynb #3f5c2ddd
 def settings_options(func):
@@ -220,3 +229,33 @@ def vit_mnist_explain(
     if target is not None: target = classes.index(check_name("class", target, classes))
     save_picture(plot_why(model, torch.stack([read_digit(file) for file in files]), method, target), out)
     print(f"{method} of {len(files)} image{'s' * (len(files) > 1)} is in {out}")
+
+# %% ../nbs/09_cli.ipynb #7b99738a
+@command
+def vit_mnist_tune(
+    trials:int=50, # how many trials the study is to have, those of earlier calls and other workers included
+    study:str="sqlite:///study.db", # database that keeps them: sqlite:///FILE for workers on one machine, postgresql://... or mysql://... for many machines
+    name:str="vit_mnist", # of the study in that database
+    out:str="search", # folder for best.json, trials.json and pictures of the search, replaced if there
+    settings:str=None, # JSON file of what the search leaves alone
+    model:str=None, # name of the model, one of `list_models()` (default: vit)
+    limit:int=None, # train on the first so many images; 0 for all (default: 0)
+    epochs:int=None, # times each training image is seen (default: 5)
+    seed:int=None, # decides what is tried, and weights, order and augmentation of each trial (default: 0)
+    device:str=None, # auto, cpu, cuda or mps (default: auto)
+):
+    "Search for the settings with the best validation accuracy; the same command goes on with a search"
+    if Path(out).is_file(): raise UserError(f"{out} is a file; name a folder")
+    given = {key: value for key, value in {"model": model, "limit": limit, "epochs": epochs, "seed": seed, "device": device}.items() if value is not None}
+    base = replace(read_settings(settings) if settings else Settings(), **given)
+    from vit_mnist.tuning import save_search, tune
+    try: found = tune(trials, study, name, base, callbacks=[_tell_trial])
+    except KeyboardInterrupt as error: raise KeyboardInterrupt("stopped; the same command goes on") from error
+    save_search(found, out)
+    print(f"{100 * found.best_value:.2f} % of the validation images right in trial {found.best_trial.number}; its settings and pictures of the search are in {out}")
+
+# %% ../nbs/09_cli.ipynb #cd4cb4b8
+def _tell_trial(study, trial):
+    "One line when a trial is over"
+    if trial.state.name == "COMPLETE": print(f"trial {trial.number}: {100 * trial.value:.2f} %, best {100 * study.best_value:.2f} %", flush=True)
+    else: print(f"trial {trial.number}: stopped after epoch {max(trial.intermediate_values, default=0)}", flush=True)
