@@ -25,7 +25,7 @@ data: $(STAMP)  ## unpack MNIST and show a summary
 train: $(STAMP)  ## train the preset `fast` to 99 %, about half a minute on two cores
 	@$(BIN)/vit_mnist_train --preset fast
 
-pipeline: $(STAMP)  ## data, train, evaluate, explain with DVC: runs what has changed
+pipeline: $(STAMP)  ## data, train, evaluate, explain with DVC, in a git clone: runs what has changed
 	$(BIN)/nbdev_export
 	@mkdir -p .dvc-storage  # the remote `local`; `dvc remote modify local url s3://...` names another place
 	PATH="$(BIN):$$PATH" $(BIN)/dvc repro

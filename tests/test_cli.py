@@ -47,7 +47,7 @@ MISTAKES = {  # what is typed: what the line must hold
     "vit_mnist_explain run missing.png": "missing.png: no such file",
     "vit_mnist_tune --trials 0": "trials must be 1 or more, not 0",
     "vit_mnist_tune --study study.db": "write sqlite:///FILE",
-    "vit_mnist_tune --out truncated.safetensors": "truncated.safetensors is a file; name a folder",
+    "vit_mnist_tune --out truncated.safetensors": "can't write into truncated.safetensors",
     "vit_mnist_tune --model vti": "did you mean 'vit'?",
     "vit_mnist_tune --settings missing.json": "can't read missing.json",
     "vit_mnist_predict truncated.safetensors digit.png": "truncated.safetensors is damaged or not a safetensors file",

@@ -239,14 +239,17 @@ def vit_mnist_tune(
     out:str="search", # folder for best.json, trials.json and pictures of the search, replaced if there
     settings:str=None, # JSON file of what the search leaves alone
     model:str=None, # name of the model, one of `list_models()` (default: vit)
+    data:str=None, # name of the data set (default: mnist)
+    valid_size:int=None, # training images kept for validation (default: 10000)
     limit:int=None, # train on the first so many images; 0 for all (default: 0)
     epochs:int=None, # times each training image is seen (default: 5)
     seed:int=None, # decides what is tried, and weights, order and augmentation of each trial (default: 0)
     device:str=None, # auto, cpu, cuda or mps (default: auto)
 ):
     "Search for the settings with the best validation accuracy; the same command goes on with a search"
-    if Path(out).is_file(): raise UserError(f"{out} is a file; name a folder")
-    given = {key: value for key, value in {"model": model, "limit": limit, "epochs": epochs, "seed": seed, "device": device}.items() if value is not None}
+    there = next(path for path in (Path(out), *Path(out).absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK): raise UserError(f"can't write into {there}; name another folder")
+    given = {key: value for key, value in {"model": model, "data": data, "valid_size": valid_size, "limit": limit, "epochs": epochs, "seed": seed, "device": device}.items() if value is not None}
     base = replace(read_settings(settings) if settings else Settings(), **given)
     from vit_mnist.tuning import save_search, tune
     try: found = tune(trials, study, name, base, callbacks=[_tell_trial])

@@ -19,8 +19,10 @@ class PageLinks:
         from nbdev.config import get_config  # there when pages are built
         from execnb.nbio import mk_cell
         config = get_config()
-        path = f"{config.user}/{config.repo}/blob/{config.branch}/{Path(self.nb.path_).resolve().relative_to(config.config_path)}"
-        links = f"[Source](https://github.com/{path}) · [open in Colab](https://colab.research.google.com/github/{path}), after `!pip install git+https://github.com/{config.user}/{config.repo}` in a first cell"
+        here = Path(self.nb.path_).resolve().relative_to(config.config_path)
+        path = f"{config.user}/{config.repo}/blob/{config.branch}/{here.as_posix()}"
+        links = (f"[Source](https://github.com/{path}) · [open in Colab](https://colab.research.google.com/github/{path}), where two lines come first: "
+                 f"`!git clone {config.git_url} && pip install \"./{config.repo}[explain,tune]\"` and `%cd {config.repo}/{here.parent.as_posix()}`")
         self.nb.cells.insert(1, mk_cell(links, "markdown"))
 
     def __call__(self, cell): pass

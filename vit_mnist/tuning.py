@@ -8,13 +8,13 @@ __all__ = ['SPACE', 'MODEL_SPACE', 'find_space', 'drawn_settings', 'Report', 'ru
            'save_search']
 
 # %% ../nbs/07_tuning.ipynb #c0e9e465
-import json, math, random, re, time, warnings
+import json, math, random, time, warnings
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from itertools import accumulate
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, check_name
 from .data import DataSet, figure, load_data, random_seed, save_picture, write_json
 from .model import create_model
 from .settings import Settings
@@ -104,10 +104,10 @@ class SeededTPE:
 # %% ../nbs/07_tuning.ipynb #ce9b1de9
 @contextmanager
 def _told(url):
-    "Turns what a database says into one line, in which a password is not repeated"
-    shown = re.sub("://[^/]*@", "://...@", str(url))
+    "Turns what a database says into one line; of an address that may hold a password only the kind is repeated"
+    kind, _, rest = str(url).partition("://")
+    shown = str(url) if kind == "sqlite" or not rest else f"{kind}://..."
     try: yield
-    except ImportError as error: raise UserError(f"{shown} needs a driver that is not installed ({error})") from error
     except Exception as error:
         if not type(error).__module__.startswith(("sqlalchemy", "optuna")): raise
         raise UserError(f"can't use {shown} ({str(error).splitlines()[0]}); write sqlite:///FILE, or the address of a PostgreSQL or MySQL database") from error
@@ -116,11 +116,15 @@ def _told(url):
 def _storage(url, heartbeat):
     "Where trials are kept, by whom they are retried; workers that start together may find the tables half made, so there are ten attempts"
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+    from sqlalchemy.engine import make_url
     from sqlalchemy.exc import DBAPIError, IntegrityError
+    try: make_url(url)
+    except ValueError as error: raise UserError("the study's address can't be read: a port is a number") from error
     patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # seconds to wait while another worker writes
     for attempt in range(10):
         with warnings.catch_warnings(action="ignore"):  # the heartbeat is "experimental", since 2021
             try: return RDBStorage(url, engine_kwargs=patience, heartbeat_interval=heartbeat, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3))
+            except ImportError as error: raise UserError(f"{url.partition(':')[0]} needs a driver that is not installed; its name is in the documentation of SQLAlchemy") from error
             except DBAPIError as error:
                 if attempt == 9 or not (isinstance(error, IntegrityError) or "already exists" in str(error)): raise
         time.sleep(random.random())
@@ -140,7 +144,7 @@ def open_study(
     began = study.user_attrs.get("settings")
     if began is None: study.set_user_attr("settings", about)
     elif began != about:
-        other = ", ".join(f"{key} {began.get(key)!r}" for key in about if began.get(key) != about[key])
+        other = ", ".join(f"{key} {began.get(key)!r}" for key in sorted(began.keys() | about.keys()) if began.get(key) != about.get(key))
         raise UserError(f"study {name!r} is about other settings ({other}); give those, or another name for a study of its own")
     return study
 
@@ -171,6 +175,7 @@ def tune(
     callbacks=(), # of Optuna: functions of (study, trial), called after each
 ): # the `optuna.Study`
     "Searches for the settings with the best validation accuracy; call it again to go on"
+    for key in space or (): check_name("setting", key.partition(".")[0], [f.name for f in fields(Settings)])
     study = open_study(url, name, _searchable(base, trials), heartbeat)
     data, states = load_data(base.data, base.valid_size), _finished()
     enough = _optuna().study.MaxTrialsCallback(trials, states)
@@ -235,11 +240,11 @@ def plot_importances(
 def _heights(trials, name):
     "Where each trial's value lies between the lowest (0) and the highest (1) of that name, and both as text"
     values = [trial["params"][name] for trial in trials]
-    known = sorted(set(values))
-    if len(known) < 6: scale = known.index  # choices, side by side
+    known = sorted(set(values), key=lambda value: (str(type(value)), value))
+    if len(known) < 6 or isinstance(known[0], str): scale = known.index  # choices, side by side
     else: scale = math.log if known[0] > 0 and known[-1] >= 10 * known[0] else float
     low, high = scale(known[0]), scale(known[-1])
-    return [(scale(value) - low) / (high - low or 1) for value in values], f"{known[0]:.3g}", f"{known[-1]:.3g}"
+    return [(scale(value) - low) / (high - low or 1) for value in values], *(value if isinstance(value, str) else f"{value:.3g}" for value in (known[0], known[-1]))
 
 # %% ../nbs/07_tuning.ipynb #ebdde4ae
 def plot_parallel(
