@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1200,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data train pipeline test test-slow lab notebooks readme docs bench bench-engine bench-record bench-zoo clean
+.PHONY: help setup data train pipeline test test-slow lab notebooks readme docs bench bench-engine bench-record bench-zoo bench-trust clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench-engine: $(STAMP)  ## measure the engine's options and the cost of checkpoi
 
 bench-zoo: $(STAMP)  ## train every model briefly, an hour or two; goes on where it was stopped
 	$(BIN)/python benchmarks/zoo.py
+
+bench-trust: $(STAMP)  ## how far to trust each explanation, an hour or two; goes on where it was stopped
+	$(BIN)/python benchmarks/trust.py
 
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
 	$(BIN)/python benchmarks/record.py
