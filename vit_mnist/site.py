@@ -12,7 +12,7 @@ from pathlib import Path
 
 # %% ../nbs/11_site.ipynb #bc83af79
 class PageLinks:
-    "Puts links to the notebook's source and to Colab under the title"
+    "Puts links to the notebook's source and to Colab under the title, and at the end how to begin there"
     def __init__(self, nb): self.nb = nb
 
     def begin(self):
@@ -21,9 +21,10 @@ class PageLinks:
         config = get_config()
         here = Path(self.nb.path_).resolve().relative_to(config.config_path)
         path = f"{config.user}/{config.repo}/blob/{config.branch}/{here.as_posix()}"
-        links = (f"[Source](https://github.com/{path}) · [open in Colab](https://colab.research.google.com/github/{path}), where two lines come first: "
-                 f"`!git clone {config.git_url} && pip install \"./{config.repo}[explain,tune]\"` and `%cd {config.repo}/{here.parent.as_posix()}`")
+        links = f"[Source](https://github.com/{path}) · [open in Colab](https://colab.research.google.com/github/{path}) ([two lines first](#in-colab))"
+        first = f"`!git clone {config.git_url} && pip install \"./{config.repo}[explain,tune]\"` and `%cd {config.repo}/{here.parent.as_posix()}`"
         self.nb.cells.insert(1, mk_cell(links, "markdown"))
+        self.nb.cells.append(mk_cell(f'<span id="in-colab">In Colab</span>, begin with {first}.', "markdown"))
 
     def __call__(self, cell): pass
 
