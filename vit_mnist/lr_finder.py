@@ -6,11 +6,9 @@
 __all__ = ['find_lr', 'suggest_lr', 'plot_lr']
 
 # %% ../nbs/02_lr_finder.ipynb #3a453dd1
-from dataclasses import replace
-
 from .data import DataSet, batches, figure, load_data
 from .augment import Augment
-from .model import create_model
+from .model import model_for
 from .settings import Settings
 from .optimizers import make_optimizers, set_lr
 from .callbacks import Run
@@ -27,8 +25,8 @@ def find_lr(
     "Trains a throw-away model while the learning rate grows, until the loss is four times its best"
     data = data or load_data(settings.data, settings.valid_size)
     accelerator, device = find_processes(settings.device)
-    model = create_model(settings.model, seed=settings.seed, **{"num_classes": len(data.classes), **settings.model_args}).to(device)
-    model.spec, train = replace(model.spec, mean=data.mean, std=data.std), data.train.take(settings.limit or len(data.train)).to(device)
+    model = model_for(data, settings.model, seed=settings.seed, **settings.model_args).to(device)
+    train = data.train.take(settings.limit or len(data.train)).to(device)
     run = Run(model, settings, steps, optimizers=make_optimizers(model, settings), accelerator=accelerator)
     augment = Augment(settings.rotate, settings.scale, settings.shear, settings.shift)
     rates, losses, mean = [], [], 0.

@@ -7,7 +7,7 @@ __all__ = ['plot_predictions', 'plot_history', 'ProgressBar', 'in_notebook', 'Li
 
 # %% ../nbs/02_training.ipynb #216aa59e
 import csv, json, math, platform, sys, warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from io import StringIO
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .errors import UserError, check_name
 from .data import DataSet, Split, figure, load_data, save_picture, write_atomic, write_json
-from .model import create_model, evaluating, model_input, patch_borders, save_model
+from .model import evaluating, model_for, model_input, patch_borders, save_model
 from .settings import Settings
 from .optimizers import make_optimizers
 from .callbacks import Callback, Run
@@ -172,9 +172,7 @@ def train(
     settings = check_resumable(resume, settings) if resume else settings or Settings()
     accelerator, _ = find_processes(settings.device)
     data = load_data(settings.data, settings.valid_size)
-    model = create_model(settings.model, seed=settings.seed, **{"num_classes": len(data.classes), **settings.model_args})
-    if model.spec.args["num_classes"] != len(data.classes): raise UserError(f"{data.name} has {len(data.classes)} classes, not {model.spec.args['num_classes']}")
-    model.spec = replace(model.spec, mean=data.mean, std=data.std, classes=data.classes, data=data.name)
+    model = model_for(data, settings.model, seed=settings.seed, **settings.model_args)
     make_optimizers(model, settings)  # refuses what it can't train before a folder is made
     folder = _run_folder(accelerator, out, resume, settings.model)
     if callbacks is None: callbacks = [ProgressBar(), *([LiveCurves()] if in_notebook() else [])]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .errors import UserError, check_name
 from .data import DataSet, figure, load_data, random_seed, save_picture, write_json
-from .model import create_model
+from .model import create_model, model_for
 from .settings import Settings
 from .optimizers import make_optimizers
 from .callbacks import Callback
@@ -78,8 +78,7 @@ def run_trial(
     "Trains once with settings that the trial draws; a run that diverges counts as one that was stopped"
     from optuna import TrialPruned
     settings = drawn_settings(base, _draw(trial, space))
-    model = create_model(settings.model, seed=settings.seed, **{"num_classes": len(data.classes), **settings.model_args})
-    model.spec = replace(model.spec, mean=data.mean, std=data.std)
+    model = model_for(data, settings.model, seed=settings.seed, **settings.model_args)
     try: return fit(model, replace(data, test=data.valid), settings, [Report(trial)]).metrics["valid_accuracy"]
     except UserError as error: raise TrialPruned(str(error)) from error  # Watch saw a loss that is not finite
 
