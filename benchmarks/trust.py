@@ -15,14 +15,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from train import trained
 from vit_mnist.data import load_data, write_atomic, write_json
 from vit_mnist.evaluation import split_logits
 from vit_mnist.explanation import explain, list_methods
 from vit_mnist.faithfulness import accuracy_curve, area, bootstrap, class_discrimination, deletion_curve, randomisation_test
 from vit_mnist.methods import METHODS
 from vit_mnist.model import load_model, model_input, pack
-from vit_mnist.presets import find_preset
-from vit_mnist.training import train
 from vit_mnist.weights import load_pretrained
 
 ROOT = Path(__file__).parent.parent
@@ -30,15 +29,6 @@ SEEDS = 0, 1, 2
 FILLS = "black", "mean", "linear"
 TENTHS = "relevance", "rollout", "attention", "grad_rollout", "legrad", "random"  # the methods of the protocol on all test images
 COLUMNS = "test", "method", "fill", "target", "seed", "images", "mean", "low", "high"
-
-
-def trained(seed):
-    "The model of the preset with this seed, trained if its run folder is not there"
-    folder = ROOT / "runs" / f"explain-{seed}"
-    if not (folder / "metrics.json").exists():
-        settings = replace(find_preset("explain"), seed=seed)
-        train(settings, **({"resume": folder} if folder.exists() else {"out": folder}))
-    return load_model(folder)
 
 
 def stratified(split, count):
@@ -196,7 +186,7 @@ if __name__ == "__main__":
     if options.small:
         write_json(Path(__file__).with_name("trust-small.json"), small(load_pretrained("explain"), test))
         raise SystemExit
-    models = {seed: trained(seed) for seed in SEEDS}
+    models = {seed: load_model(trained("explain", seed)) for seed in SEEDS}
     methods = list(list_methods(models[0]))
     found = measured(options.out, models, methods, test)
     write_csv(ROOT / "vit_mnist" / "pretrained" / "faithfulness.csv", table(found, methods))
