@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1200,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data train pipeline test test-slow lab notebooks readme docs bench bench-engine bench-record bench-zoo bench-trust clean
+.PHONY: help setup data train pipeline test test-slow lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ bench-trust: $(STAMP)  ## how far to trust each explanation, an hour or two; goe
 
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
 	$(BIN)/python benchmarks/record.py
+
+bench-best: $(STAMP)  ## the preset `best` from three seeds, about an hour; goes on where it was stopped
+	$(BIN)/python benchmarks/train.py best
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache

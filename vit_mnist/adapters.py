@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['ToRGB', 'Fit', 'Listed', 'Grouped', 'First', 'chain', 'inner', 'first', 'grouped', 'headless', 'listed', 'efficient',
-           'ChannelNorm', 'local', 'unpooled', 'nd', 'build']
+           'ChannelNorm', 'local', 'unpooled', 'stemmed', 'nd', 'build']
 
 # %% ../nbs/01_adapters.ipynb #81b62dfb
 import sys
 from collections import OrderedDict
+from itertools import pairwise
 
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import UserError
 from .imports import import_submodule
 from .zoo import Entry
+from .baselines import Residual
 
 # %% ../nbs/01_adapters.ipynb #24555723
 class ToRGB(nn.Module):
@@ -110,6 +113,16 @@ def unpooled(cls, args):
     model = cls(**args)
     for layer in model.tokenizer.conv_layers[:-1]:  # the last one's result is written to, so it must be a copy
         if layer[2].kernel_size == 1: layer[2] = nn.Identity()
+    return model
+
+# %% ../nbs/01_adapters.ipynb #fe4f85f6
+def stemmed(cls, args):
+    "CCT whose tokens come from residual blocks that halve the image one after the other: `stem` holds the channels of all but the last; empty for CCT's own convolutions"
+    stem, own = args["stem"], {name: value for name, value in args.items() if name != "stem"}
+    model = unpooled(cls, own)
+    if stem:
+        if own["n_conv_layers"] != len(stem) + 1: raise UserError(f"a stem {stem} stands for {len(stem) + 1} layers: n_conv_layers must be {len(stem) + 1}, not {own['n_conv_layers']}")
+        model.tokenizer.conv_layers = nn.Sequential(*(Residual(*channels, stride=2) for channels in pairwise((own["n_input_channels"], *stem, own["embedding_dim"]))))
     return model
 
 # %% ../nbs/01_adapters.ipynb #03e38e36

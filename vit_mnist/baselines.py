@@ -31,11 +31,11 @@ class CNN(nn.Module):
 # %% ../nbs/01_baselines.ipynb #5329d52f
 class Residual(nn.Module):
     "Two convolutions with batch norm beside a shortcut"
-    def __init__(self, inputs:int, outputs:int):
+    def __init__(self, inputs:int, outputs:int, stride:int=1):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.GELU(),
+        self.body = nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.GELU(),
                                   nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x:Tensor): return nn.functional.gelu(self.body(x) + self.shortcut(x))
 

@@ -68,18 +68,23 @@ class Run:
         return alone and self.loss.device.type == "cpu" or self.step % 10 == 0
 
 # %% ../nbs/02_callbacks.ipynb #e0dfcba3
+def _moving(model):
+    "What an average is taken of: parameters, and batch norms' running statistics"
+    return [*model.parameters(), *(buffer for name, buffer in model.named_buffers() if "running_" in name)]
+
 class Averaging(Callback):
     "Keeps an exponential moving average of the weights, which becomes the result"
     def __init__(self, decay:float): self.decay = decay
 
     def on_start(self, run):
         self.model = run.averaged = deepcopy(run.model).requires_grad_(False)
-        self.pairs = list(self.model.parameters()), list(run.model.parameters())
+        self.pairs = _moving(self.model), _moving(run.model)
+        self.copied = [(mine, last) for (name, mine), last in zip(self.model.named_buffers(), run.model.buffers()) if "running_" not in name]
 
     @torch.no_grad()
     def on_step(self, run):
         torch._foreach_lerp_(*self.pairs, 1 - min(self.decay, (1 + run.step) / (10 + run.step)))
-        for average, buffer in zip(self.model.buffers(), run.model.buffers()): average.copy_(buffer)
+        for mine, last in self.copied: mine.copy_(last)
 
     def on_trained(self, run):
         run.model.load_state_dict(self.model.state_dict())

@@ -118,7 +118,7 @@ def vit_mnist_train(
     out:str=None, # folder for the run's files, which must not exist yet (default: runs/MODEL-DATE-TIME)
     resume:str=None, # folder of an interrupted run to go on with
     tracking:str="wandb", # wandb (online when logged in, otherwise in the run's folder) or disabled
-    preset:str=None, # settings found by measuring: fast or explain
+    preset:str=None, # settings found by measuring: fast, explain or best
     settings:str=None, # JSON file of settings to start from, for example the config.json of a run
     *,
     model_args:str=None, # settings of the model, in place of its entry's, as JSON: '{"depth": 2}'
@@ -139,7 +139,7 @@ def vit_mnist_train(
 # %% ../nbs/09_cli.ipynb #6c9d41e8
 @command
 def vit_mnist_evaluate(
-    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain
+    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain, best
     split:str="test", # which images: test, valid or train
     data:str=None, # name of the data set (default: the one of the run, else mnist)
     limit:int=0, # ask about the first so many images; 0 for all
@@ -166,7 +166,7 @@ def vit_mnist_evaluate(
 # %% ../nbs/09_cli.ipynb #e2b87f56
 @command
 def vit_mnist_predict(
-    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain
+    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain, best
     images:list, # PNG or JPEG files of any size, folders of them, patterns like 'scans/*.png', or - for standard input
     json:bool=False, # one JSON object a line: file, digit, and the probabilities of all classes
 ):
@@ -187,7 +187,7 @@ def vit_mnist_predict(
 # %% ../nbs/09_cli.ipynb #a77e0002
 @command
 def vit_mnist_attention(
-    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain
+    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain, best
     images:list, # PNG or JPEG files of any size, folders of them, or patterns like 'scans/*.png'; at most 8 images are drawn
     out:str="maps.png", # the picture: a PNG, SVG or PDF file
     query:str=None, # who looks: cls, mean, or a place on the grid such as 3,4 (default: the class token, or the mean of all places)
@@ -210,7 +210,7 @@ def vit_mnist_attention(
 # %% ../nbs/09_cli.ipynb #e8a10002
 @command
 def vit_mnist_explain(
-    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain
+    run:str, # run folder, its model.safetensors, or the name of weights in the package: fast, explain, best
     images:list, # PNG or JPEG files of any size, folders of them, or patterns like 'scans/*.png'; at most 8 images are drawn
     method:str="relevance", # how: a name that vit_mnist.all's list_methods shows
     target:str=None, # the other class: why not this one? (default: each image's second choice)

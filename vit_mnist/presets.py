@@ -22,6 +22,10 @@ PRESETS = {
         model="vit", epochs=12, batch_size=64, lr=3e-3, weight_decay=.1, label_smoothing=0., ema=.998, valid_size=0, rotate=12., scale=.12, shear=.15, shift=2.,
         model_args=dict(patch_size=4, dim=64, depth=6, heads=4, dim_head=16, mlp_dim=128),
         snapshots=(0, 25, 50, 100, 200, 400, 938, 1876, 2814, 4690, 7504, 11256)),
+    "best": Settings(
+        model="cct", epochs=24, lr=4e-3, weight_decay=.1, ema=.999, valid_size=0, rotate=15., scale=.15, shear=.2, shift=2.5,
+        model_args=dict(stem=(32, 64), n_conv_layers=3, embedding_dim=96, num_layers=4, num_heads=4, mlp_ratio=2., attention_dropout=0.,
+                        stochastic_depth_rate=.1, positional_embedding="learnable")),
 }
 
 # %% ../nbs/02_presets.ipynb #4dd92d9e

@@ -210,10 +210,10 @@ ZOO |= {
         "Going deeper with Image Transformers", "https://arxiv.org/abs/2103.17239", "heads are mixed before and after the softmax", rgb=True),
     "cct": Entry("vit_pytorch.cct", "CCT",
         sizes(dict(embedding_dim=64, num_layers=2, num_heads=4), dict(embedding_dim=64, num_layers=5, num_heads=4), dict(embedding_dim=128, num_layers=6, num_heads=8),
-              img_size=28, num_classes=10, n_input_channels=1, n_conv_layers=2, kernel_size=3, stride=1, padding=1, mlp_ratio=2.,
+              img_size=28, num_classes=10, n_input_channels=1, stem=(), n_conv_layers=2, kernel_size=3, stride=1, padding=1, mlp_ratio=2.,
               attention_dropout=0., stochastic_depth_rate=0., positional_embedding="learnable"),
         Layout("special", cct),
-        "Escaping the Big Data Paradigm with Compact Transformers", "https://arxiv.org/abs/2104.05704", "tokens from convolutions", build="unpooled"),
+        "Escaping the Big Data Paradigm with Compact Transformers", "https://arxiv.org/abs/2104.05704", "tokens from convolutions, or from residual blocks: `stem` holds their channels", build="stemmed"),
     "simple_vit_with_fft": Entry("vit_pytorch.simple_vit_with_fft", "SimpleViT", vit(freq_patch_size=7, base=dict(freq_patch_size=4)), Layout("special", fft),
         note="tokens of the Fourier transform beside the patches"),
 }
