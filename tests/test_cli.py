@@ -31,7 +31,7 @@ MISTAKES = {  # what is typed: what the line must hold
     "vit_mnist_train --out run": "run exists already; name a new folder",
     "vit_mnist_train --out locked/new": "name a folder you can write to",
     "vit_mnist_data --data kmnits": "did you mean 'kmnist'?",
-    "vit_mnist_evaluate nothing": "no run nothing; name a run folder, its model.safetensors or one of explain, fast",
+    "vit_mnist_evaluate nothing": "no run nothing; name a run folder, its model.safetensors or one of best, explain, fast",
     "vit_mnist_evaluate empty": "no model.safetensors in empty: it is not a run folder",
     "vit_mnist_evaluate run --split tset": "unknown split 'tset'; did you mean 'test'?",
     "vit_mnist_evaluate run --split valid": "nothing says which images run was trained on",

@@ -44,6 +44,11 @@ def _check(settings):
     for step in settings.snapshots: _check_type("a step of snapshots", int, step); _check_limits("a step of snapshots", step, 0, 10**9)
     if (settings.patience or settings.keep_best) and not settings.valid_size: raise UserError("patience and keep_best need validation images: valid_size is 0")
 
+# %% ../nbs/02_settings.ipynb #aa6333c5
+def _tuples(value, depth=4):
+    "JSON's lists as tuples, so that settings read from a file equal those they were written from"
+    return tuple(_tuples(item, depth - 1) for item in value) if isinstance(value, list) and depth else value
+
 # %% ../nbs/02_settings.ipynb #90da7f55
 @dataclass(frozen=True)
 class Settings:
@@ -80,7 +85,8 @@ class Settings:
     device:str="auto" # auto, cpu, cuda or mps
 
     def __post_init__(self):
-        if isinstance(self.snapshots, list): object.__setattr__(self, "snapshots", tuple(self.snapshots))  # as JSON gives it
+        object.__setattr__(self, "snapshots", _tuples(self.snapshots))
+        if isinstance(self.model_args, dict): object.__setattr__(self, "model_args", {name: _tuples(value) for name, value in self.model_args.items()})
         _check(self)
 
 # %% ../nbs/02_settings.ipynb #013c24c0
