@@ -62,14 +62,14 @@ bench-engine: $(STAMP)  ## measure the engine's options and the cost of checkpoi
 bench-zoo: $(STAMP)  ## train every model briefly, an hour or two; goes on where it was stopped
 	$(BIN)/python benchmarks/zoo.py
 
-bench-trust: $(STAMP)  ## how far to trust each explanation, an hour or two; goes on where it was stopped
+bench-trust: $(STAMP)  ## how far to trust each explanation, about three hours; goes on where it was stopped
 	$(BIN)/python benchmarks/trust.py
 
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
 	$(BIN)/python benchmarks/record.py
 
 bench-best: $(STAMP)  ## the preset `best` from three seeds, about an hour; goes on where it was stopped
-	$(BIN)/python benchmarks/train.py best
+	$(BIN)/python benchmarks/train.py best --threads 1
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache

@@ -37,7 +37,7 @@ def stratified(split, count):
 
 
 def maps(model, images, method, target, size=250):
-    "Maps for a class each, batch after batch"
+    "Maps for a class each, batch after batch; `random` draws the same ones for each batch"
     return torch.cat([explain(model, some, method, which) for some, which in zip(images.split(size), target.split(size))])
 
 
@@ -82,7 +82,8 @@ def localisation(model, split, method, most=300):
     shares = []
     for side in range(2):
         heat = maps(model, images[seen], method, classes[seen, side]).clamp(min=0).view(-1, 28, 2, 14).sum((1, 3))
-        shares.append(heat[:, side] / heat.sum(1).clamp(min=1e-12))
+        total = heat.sum(1)
+        shares.append(torch.where(total > 0, heat[:, side] / total.clamp(min=1e-12), .5))  # a map of zeros has no opinion
     return torch.stack(shares).mean(0)
 
 
@@ -137,15 +138,16 @@ def table(found, methods):
     rows, by_method = [], {method: [dict(scores(found[seed, method])) for seed in SEEDS] for method in methods}
     for method, seeds in by_method.items():
         for key in seeds[0]:
-            if key[0] == "localisation":  # each model sees its own mosaics
-                values = [*((seed, s[key]) for seed, s in zip(SEEDS, seeds)), ("all", torch.cat([s[key] for s in seeds]))]
-            else:
-                values = [*((seed, s[key]) for seed, s in zip(SEEDS, seeds)), ("all", torch.stack([s[key] for s in seeds]).mean(0))]
-            rows += [row(key[0], method, *key[1:], *value) for value in values]
+            rows += by_seed(key[0], method, *key[1:], [s[key] for s in seeds])
             if key[0] == "between" and method != "relevance":
-                ahead = torch.stack([ours[key] - theirs[key] for ours, theirs in zip(by_method["relevance"], seeds)]).mean(0)
-                rows.append(row("relevance ahead", method, *key[1:], "all", ahead))
+                rows += by_seed("relevance ahead", method, *key[1:], [ours[key] - theirs[key] for ours, theirs in zip(by_method["relevance"], seeds)])
     return rows
+
+
+def by_seed(test, method, fill, target, values):
+    "A row for each seed and, where all models were asked about the same images, one for their mean"
+    rows = [row(test, method, fill, target, seed, some) for seed, some in zip(SEEDS, values)]
+    return rows if test == "localisation" else [*rows, row(test, method, fill, target, "all", torch.stack(values).mean(0))]
 
 
 def row(test, method, fill, target, seed, values):

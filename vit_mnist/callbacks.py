@@ -68,18 +68,20 @@ class Run:
         return alone and self.loss.device.type == "cpu" or self.step % 10 == 0
 
 # %% ../nbs/02_callbacks.ipynb #e0dfcba3
+_STATISTICS = "running_mean", "running_var"
+
 def _moving(model):
     "What an average is taken of: parameters, and batch norms' running statistics"
-    return [*model.parameters(), *(buffer for name, buffer in model.named_buffers() if "running_" in name)]
+    return [*model.parameters(), *(buffer for name, buffer in model.named_buffers() if name.endswith(_STATISTICS))]
 
 class Averaging(Callback):
-    "Keeps an exponential moving average of the weights, which becomes the result"
+    "Keeps an exponential moving average of the weights and of batch norms' statistics, which becomes the result"
     def __init__(self, decay:float): self.decay = decay
 
     def on_start(self, run):
         self.model = run.averaged = deepcopy(run.model).requires_grad_(False)
         self.pairs = _moving(self.model), _moving(run.model)
-        self.copied = [(mine, last) for (name, mine), last in zip(self.model.named_buffers(), run.model.buffers()) if "running_" not in name]
+        self.copied = [(mine, last) for (name, mine), last in zip(self.model.named_buffers(), run.model.buffers()) if not name.endswith(_STATISTICS)]
 
     @torch.no_grad()
     def on_step(self, run):
