@@ -1,8 +1,8 @@
-"""The preset `fast` with one thing changed at a time, trained on 50,000 images and measured on the 10,000 validation images.
+"""A preset with one thing changed at a time, trained on 50,000 images and measured on the 10,000 validation images.
 
-`python benchmarks/changes.py [--seeds 3] [--out runs/changes]` trains each change from the same seeds. Each training is a run folder under
---out; what is finished is not trained again, so that the command goes on where it was stopped, and several of them may share the work.
-Writes benchmarks/changes.json. Accuracies only: runs side by side tell nothing about speed.
+`python benchmarks/changes.py fast [--seeds 3] [--out runs/changes-fast]` trains each change from the same seeds. Each training is a run folder
+under --out; what is finished is not trained again, so that the command goes on where it was stopped, and several of them may share the work.
+Writes benchmarks/changes-fast.json. `best` is trained for twelve epochs. Accuracies only: runs side by side tell nothing about speed.
 """
 import argparse
 import json
@@ -19,20 +19,21 @@ from vit_mnist.settings import Settings
 from vit_mnist.training import train
 
 FAST = find_preset("fast", valid_size=10_000)
+BEST = replace(find_preset("best", valid_size=10_000), epochs=12)
 
 
-def model(**changes):
-    return replace(FAST, model_args={**FAST.model_args, **changes})
+def model(settings, **changes):
+    return replace(settings, model_args={**settings.model_args, **changes})
 
 
-CHANGES = {  # what is changed: the settings
+CHANGES = {"fast": {  # what is changed: the settings
     "nothing": FAST,
     "a plain ViT, patch 7, 6 layers": replace(FAST, model="vit", model_args={}),
-    "three convolutions, 16 tokens": model(n_conv_layers=3, kernel_size=3, stride=2),
-    "1 layer": model(num_layers=1),
-    "3 layers": model(num_layers=3),
-    "an MLP half as wide": model(mlp_ratio=1.),
-    "2 heads": model(num_heads=2),
+    "three convolutions, 16 tokens": model(FAST, n_conv_layers=3, kernel_size=3, stride=2),
+    "1 layer": model(FAST, num_layers=1),
+    "3 layers": model(FAST, num_layers=3),
+    "an MLP half as wide": model(FAST, mlp_ratio=1.),
+    "2 heads": model(FAST, num_heads=2),
     "batch 64": replace(FAST, batch_size=64, lr=6e-3),
     "batch 256": replace(FAST, batch_size=256, lr=1.2e-2),
     "3 epochs": replace(FAST, epochs=3),
@@ -43,7 +44,15 @@ CHANGES = {  # what is changed: the settings
     "beta2 0.95": replace(FAST, beta2=.95),
     "averaged weights": replace(FAST, ema=.99),
     "Muon for the matrices": replace(FAST, optimizer="muon", lr=3e-3),
-}
+}, "best": {
+    "nothing": BEST,
+    "plain convolutions": model(BEST, stem=()),
+    "1 layer": model(BEST, num_layers=1),
+    "no stochastic depth": model(BEST, stochastic_depth_rate=0.),
+    "digits not bent": replace(BEST, elastic=0.),
+    "no label smoothing": replace(BEST, label_smoothing=0.),
+    "no averaging": replace(BEST, ema=0.),
+}}
 
 
 def accuracy(settings: Settings, folder: Path):
@@ -58,13 +67,15 @@ def accuracy(settings: Settings, folder: Path):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("preset", choices=CHANGES)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each change")
-    parser.add_argument("--out", type=Path, default=Path("runs/changes"), help="folder of the run folders")
+    parser.add_argument("--out", type=Path, help="folder of the run folders, runs/changes-PRESET unless given")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    runs = [(name, seed) for seed in range(options.seeds) for name in CHANGES]
-    found = {name: [] for name in CHANGES}
+    changes, out = CHANGES[options.preset], options.out or Path(f"runs/changes-{options.preset}")
+    runs = [(name, seed) for seed in range(options.seeds) for name in changes]
+    found = {name: [] for name in changes}
     for name, seed in tqdm(runs, unit="run"):
-        found[name].append(accuracy(replace(CHANGES[name], seed=seed), options.out / f"{name.replace(' ', '-')}-{seed}"))
+        found[name].append(accuracy(replace(changes[name], seed=seed), out / f"{name.replace(' ', '-')}-{seed}"))
     if all(None not in each for each in found.values()):
-        write_json(Path(__file__).with_suffix(".json"), {"date": str(date.today()), "torch": torch.__version__, "threads": 1, "valid_accuracy": found})
+        write_json(Path(__file__).with_name(f"changes-{options.preset}.json"), {"date": str(date.today()), "torch": torch.__version__, "threads": 1, "valid_accuracy": found})

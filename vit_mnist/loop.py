@@ -108,7 +108,7 @@ def train_epoch(
     s, rank, world = run.settings, run.accelerator.process_index, run.accelerator.num_processes
     done, began = run.step - run.epoch * math.ceil(len(split) / s.batch_size), time.perf_counter() - run.seconds
     run.model.train()
-    for images, labels in batches(split, s.batch_size, s.seed, run.epoch, Augment(s.rotate, s.scale, s.shear, s.shift), done, rank, world):
+    for images, labels in batches(split, s.batch_size, s.seed, run.epoch, Augment(s.rotate, s.scale, s.shear, s.shift, s.elastic), done, rank, world):
         n = min(s.batch_size, (run.epoch + 1) * len(split) - run.images)  # images in the whole batch
         set_lr(run.optimizers, lr_factor(run.step, run.total_steps, s.warmup, s.schedule))
         seed_generators(random_seed(s.seed, "dropout", run.step) + rank, labels.device)

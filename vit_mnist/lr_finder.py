@@ -28,7 +28,7 @@ def find_lr(
     model = model_for(data, settings.model, seed=settings.seed, **settings.model_args).to(device)
     train = data.train.take(settings.limit or len(data.train)).to(device)
     run = Run(model, settings, steps, optimizers=make_optimizers(model, settings), accelerator=accelerator)
-    augment = Augment(settings.rotate, settings.scale, settings.shear, settings.shift)
+    augment = Augment(settings.rotate, settings.scale, settings.shear, settings.shift, settings.elastic)
     rates, losses, mean = [], [], 0.
     while len(rates) < steps:
         for images, labels in batches(train, settings.batch_size, settings.seed, run.epoch, augment):

@@ -20,7 +20,7 @@ LIMITS = {  # smallest and largest value that can be meant
     "valid_size": (0, 1_000_000), "limit": (0, 1_000_000), "epochs": (1, 10_000), "batch_size": (1, 60_000), "accumulate": (1, 60_000),
     "lr": (1e-8, 10), "muon_lr": (1e-8, 10), "beta1": (0, .9999), "beta2": (0, .99999),
     "weight_decay": (0, 10), "warmup": (0, 1), "label_smoothing": (0, .9), "clip_norm": (0, 1e6), "ema": (0, .99999), "patience": (0, 10_000),
-    "rotate": (0, 180), "scale": (0, 2), "shear": (0, 2), "shift": (0, 28), "seed": (0, 2**63 - 1)}
+    "rotate": (0, 180), "scale": (0, 2), "shear": (0, 2), "shift": (0, 28), "elastic": (0, 28), "seed": (0, 2**63 - 1)}
 
 # %% ../nbs/02_settings.ipynb #e0ecad68
 def _check_limits(name, value, low, high):
@@ -78,6 +78,7 @@ class Settings:
     scale:float=.1 # augmentation: largest growth, as a share
     shear:float=.1 # augmentation: largest slope
     shift:float=1. # augmentation: largest move, pixels
+    elastic:float=0. # augmentation: standard deviation of the moves that bend, pixels; 0 for none
     precision:str="fp32" # of the forward pass in training: fp32, or bf16 by autocast
     compile:bool=False # compile the training step with torch.compile
     snapshots:tuple=() # steps at which the weights are kept in the run's snapshots folder; 0 is before the first step
