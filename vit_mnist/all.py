@@ -29,8 +29,8 @@ from .attention import *
 from .maps import *
 from .pictures import *
 from .methods import *
-from .explanation import *
 from .perturbation import *
+from .explanation import *
 from .faithfulness import *
 from .element import *
 from .explorer import *

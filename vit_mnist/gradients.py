@@ -39,21 +39,21 @@ def _reach_pixels(model, layouts):
 NEEDS["gradients that reach the pixels"] = _reach_pixels
 
 # %% ../nbs/04_gradients.ipynb #5068476c
-@method(shows="pixels whose change would move the logit most", specific=True, needs="gradients that reach the pixels", package="captum", cost="1 forward, 1 backward",
+@method(shows="pixels whose change would move the logit most", family="gradient", specific=True, needs="gradients that reach the pixels", package="captum", cost="1 forward, 1 backward",
         paper="Deep Inside Convolutional Networks", link="https://arxiv.org/abs/1312.6034")
 def gradient(model, images, target):
     "Absolute gradient of the logit (Simonyan et al., 2013)"
     return _attribute("Saliency", model, images, target)
 
 # %% ../nbs/04_gradients.ipynb #45438a93
-@method(shows="each pixel's share of the logit, were the model linear", specific=True, needs="gradients that reach the pixels", package="captum", cost="1 forward, 1 backward",
+@method(shows="each pixel's share of the logit, were the model linear", family="gradient", specific=True, needs="gradients that reach the pixels", package="captum", cost="1 forward, 1 backward",
         paper="Not Just a Black Box", link="https://arxiv.org/abs/1605.01713")
 def input_x_gradient(model, images, target):
     "Normalised pixel times gradient (Shrikumar et al., 2016)"
     return _attribute("InputXGradient", model, images, target)
 
 # %% ../nbs/04_gradients.ipynb #aca71838
-@method(shows="each pixel's share of the logit's difference from a reference image", specific=True, needs="gradients that reach the pixels", package="captum", cost="200 forwards and backwards",
+@method(shows="each pixel's share of the logit's difference from a reference image", family="gradient", specific=True, needs="gradients that reach the pixels", package="captum", cost="200 forwards and backwards",
         paper="Axiomatic Attribution for Deep Networks", link="https://arxiv.org/abs/1703.01365")
 def integrated_gradients(model, images, target,
     fill="mean", # the reference: "mean", "black" or an image of your own
@@ -96,7 +96,7 @@ def _token_cam(values, grad, tokens):
 NEEDS["attention to places of the image, or a convolution"] = lambda model, layouts: bool(seen(layouts)) or _last_convolution(model) is not None
 
 # %% ../nbs/04_gradients.ipynb #65bf06b0
-@method(shows="where a late layer holds what the logit depends on", specific=True, needs="attention to places of the image, or a convolution", cost="1 forward, 1 backward",
+@method(shows="where a late layer holds what the logit depends on", family="gradient", specific=True, needs="attention to places of the image, or a convolution", cost="1 forward, 1 backward",
         paper="Grad-CAM", link="https://arxiv.org/abs/1610.02391")
 def gradcam(model, images, target):
     "Grad-CAM of the last value vectors, or of the last convolution where there is no attention (Selvaraju et al., 2017)"

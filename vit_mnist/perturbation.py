@@ -25,7 +25,7 @@ def patch_side(
     return size if isinstance(size, int) and side % size == 0 and size > 1 else 4
 
 # %% ../nbs/04_perturbation.ipynb #f113342e
-@method(shows="what the logit loses when a patch is hidden", specific=True, needs="any model", cost="1 forward a patch",
+@method(shows="what the logit loses when a patch is hidden", family="perturbation", specific=True, needs="any model", cost="1 forward a patch",
         paper="Visualizing and Understanding Convolutional Networks", link="https://arxiv.org/abs/1311.2901")
 def occlusion(model, images, target,
     fill="black", # what hides the patch: "black", "mean" or an image of your own

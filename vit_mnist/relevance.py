@@ -34,7 +34,7 @@ def _heads(grid, head):
     return grid[:, head]
 
 # %% ../nbs/04_relevance.ipynb #9ade2188
-@method(shows="what one layer looks at", specific=False, needs="attention to places of the image", cost="1 forward",
+@method(shows="what one layer looks at", family="attention", specific=False, needs="attention to places of the image", cost="1 forward",
         paper="Attention Is All You Need", link="https://arxiv.org/abs/1706.03762")
 def attention(model, images, target,
     layer:int=None, # which attention, in the order of use; default: the last that looks at 16 places or more
@@ -53,7 +53,7 @@ def _changed(maps, layer, matrix):
     return AttentionMaps(attentions, maps.layouts, maps.logits, maps.pad, maps.name)
 
 # %% ../nbs/04_relevance.ipynb #9e2f0999
-@method(shows="what one layer fetches: attention times the length of the values", specific=False, needs="attention to places of the image, all tokens taking part", cost="1 forward",
+@method(shows="what one layer fetches: attention times the length of the values", family="attention", specific=False, needs="attention to places of the image, all tokens taking part", cost="1 forward",
         paper="Attention is Not Only a Weight", link="https://arxiv.org/abs/2004.10102")
 def value_attention(model, images, target,
     layer:int=None, # as in `attention`
@@ -67,7 +67,7 @@ def value_attention(model, images, target,
     return Heat(_heads(_changed(maps, layer, fetched).on_grid(layer, query, "mix"), head), maps.pad)
 
 # %% ../nbs/04_relevance.ipynb #8375b492
-@method(shows="looks of one layer that speak for the class", specific=True, needs="attention to places of the image, all tokens taking part", cost="1 forward, 1 backward",
+@method(shows="looks of one layer that speak for the class", family="attention", specific=True, needs="attention to places of the image, all tokens taking part", cost="1 forward, 1 backward",
         paper="Generic Attention-model Explainability", link="https://arxiv.org/abs/2103.15679")
 def grad_attention(model, images, target,
     layer:int=None, # as in `attention`
@@ -123,7 +123,7 @@ def _mixing(matrix, layout):
     return matrix / matrix.sum(-1, keepdim=True).clamp(min=1e-12)
 
 # %% ../nbs/04_relevance.ipynb #3382fa80
-@method(shows="what the answer was mixed from, through all layers", specific=False, needs="layers that all look at the same tokens", cost="1 forward",
+@method(shows="what the answer was mixed from, through all layers", family="attention", specific=False, needs="layers that all look at the same tokens", cost="1 forward",
         paper="Quantifying Attention Flow in Transformers", link="https://arxiv.org/abs/2005.00928")
 def rollout(model, images, target,
     fusion:str="mean", # of the heads: "mean", "max" or "min"
@@ -135,7 +135,7 @@ def rollout(model, images, target,
     return Heat(follow(steps, maps.layouts), maps.pad)
 
 # %% ../nbs/04_relevance.ipynb #0763a6cc
-@method(shows="what speaks for the class, through all layers", specific=True, needs="layers that all look at the same tokens", cost="1 forward, 1 backward",
+@method(shows="what speaks for the class, through all layers", family="attention", specific=True, needs="layers that all look at the same tokens", cost="1 forward, 1 backward",
         paper="Generic Attention-model Explainability", link="https://arxiv.org/abs/2103.15679")
 def relevance(model, images, target):
     "Generic attention relevance (Chefer et al., 2021)"
@@ -149,7 +149,7 @@ def _kept(attention, layout):
     return bar + torch.eye(bar.shape[-1], device=bar.device) if layout.queries == layout.keys else bar
 
 # %% ../nbs/04_relevance.ipynb #d544a42f
-@method(shows="rollout along looks that speak for the class", specific=True, needs="layers that all look at the same tokens", cost="1 forward, 1 backward",
+@method(shows="rollout along looks that speak for the class", family="attention", specific=True, needs="layers that all look at the same tokens", cost="1 forward, 1 backward",
         paper="Transformer Interpretability Beyond Attention Visualization", link="https://arxiv.org/abs/2012.09838")
 def grad_rollout(model, images, target):
     "Rollout of gradient times attention (a baseline in Chefer et al., 2021)"
@@ -170,7 +170,7 @@ def _in_a_list(model, layouts):
 NEEDS["layers in a list, all looking at the same tokens"] = _in_a_list
 
 # %% ../nbs/04_relevance.ipynb #e5d7deba
-@method(shows="where more attention would speak for the class, each layer by itself", specific=True, needs="layers in a list, all looking at the same tokens", cost="1 forward and backward a layer",
+@method(shows="where more attention would speak for the class, each layer by itself", family="attention", specific=True, needs="layers in a list, all looking at the same tokens", cost="1 forward and backward a layer",
         paper="LeGrad", link="https://arxiv.org/abs/2404.03214")
 def legrad(model, images, target):
     "Gradients of each layer's own answer with respect to its attention (Bousselham et al., 2024)"
