@@ -52,7 +52,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     assert weights.keys() == weights2.keys()  # no prefix of a wrapper
     for key in ("test_accuracy", "valid_accuracy"):  # every image counts once
         size = 10_000 if key.startswith("test") else 2_000
-        assert abs(metrics2[key] * size - round(metrics2[key] * size)) < 1e-6 and abs(metrics[key] - metrics2[key]) <= 1 / size
+        assert abs(metrics2[key] * size - round(metrics2[key] * size)) < 1e-6 and abs(metrics[key] - metrics2[key]) * size < 1.5
     assert abs(metrics["test_loss"] - metrics2["test_loss"]) < 1e-4
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(path.name for path in (tmp_path / "one").iterdir())
 

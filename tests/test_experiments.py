@@ -195,11 +195,13 @@ def test_a_killed_worker_loses_only_its_own_trial(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     (tmp_path / "tests_space.py").write_text(f"from vit_mnist.settings import Settings\nBASE = {BASE!r}\nSPACE = {SPACE!r}\n")
     start = [sys.executable, "-c", WORKER, url]
-    with subprocess.Popen([*start, "dies"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as dying, subprocess.Popen(start, cwd=tmp_path) as other:
+    with subprocess.Popen([*start, "dies"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as dying:
         assert dying.stdout.readline() == "in a trial\n"
-        finished = {trial.number: trial.value for trial in open_study(url, base=BASE).trials if trial.state.is_finished()}
-        dying.send_signal(signal.SIGKILL)
-        assert other.wait(300) == 0
+        with subprocess.Popen(start, cwd=tmp_path) as other:
+            while other.poll() is None and len(open_study(url, base=BASE).trials) < 3: time.sleep(.1)  # until both are at work
+            finished = {trial.number: trial.value for trial in open_study(url, base=BASE).trials if trial.state.is_finished()}
+            dying.send_signal(signal.SIGKILL)
+            assert other.wait(300) == 0
     time.sleep(3)  # longer than the two heartbeats after which a worker counts as dead
     study = tune(7, url, base=BASE, space=SPACE, heartbeat=1)
     over = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]

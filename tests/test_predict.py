@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from time import perf_counter
@@ -13,6 +14,7 @@ from PIL import Image
 from vit_mnist.data import load_data
 
 TEST = load_data().test
+FAST = files("vit_mnist") / "pretrained" / "fast.safetensors"
 MEASURE = """import os, sys
 _, status, used = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
 print(used.ru_maxrss * (1 if sys.platform == "darwin" else 1024), file=open(os.environ["MEMORY"], "w"))
@@ -36,7 +38,7 @@ def many_passes():
     return whole[:-2] + whole[whole.rindex(b"\xff\xda"):-2] * 10_000 + whole[-2:]
 
 
-def test_bad_images_are_one_line_each_and_the_good_ones_are_answered(tmp_path, script, trained, unprivileged):
+def test_bad_images_are_one_line_each_and_the_good_ones_are_answered(tmp_path, script, unprivileged):
     folder = tmp_path / "images"
     folder.mkdir()
     digit(0).save(folder / "good.png")
@@ -63,7 +65,7 @@ def test_bad_images_are_one_line_each_and_the_good_ones_are_answered(tmp_path, s
 
     env = {**os.environ, "MEMORY": str(tmp_path / "memory")}
     predict = Path(sys.executable).parent / "vit_mnist_predict"
-    done = subprocess.run([*unprivileged, sys.executable, "-c", MEASURE, predict, trained, *names],
+    done = subprocess.run([*unprivileged, sys.executable, "-c", MEASURE, predict, "fast", *names],
                           cwd=folder, env=env, capture_output=True, text=True, timeout=600)
     said = {"good.png": 7, "good.jpg": 2, "good, with\\na line break.png": 1}
     wrong = {"text.png": "not a PNG or JPEG", "empty.png": "an empty file", "half.png": "damaged", "half.jpg": "damaged",
@@ -82,7 +84,7 @@ def test_bad_images_are_one_line_each_and_the_good_ones_are_answered(tmp_path, s
     assert sorted(path.name for path in folder.iterdir()) + ["missing.png"] == names
 
 
-def test_standard_input_folders_and_patterns(tmp_path, script, trained):
+def test_standard_input_folders_and_patterns(tmp_path, script):
     (tmp_path / "more").mkdir()
     digit(0).save(tmp_path / "more" / "b.JPG", "JPEG")
     digit(1).save(tmp_path / "more" / "a.png")
@@ -90,7 +92,7 @@ def test_standard_input_folders_and_patterns(tmp_path, script, trained):
     digit(2).save(tmp_path / "x1.png")
     digit(3).save(tmp_path / "input.png")
     with open(tmp_path / "input.png", "rb") as file:
-        done = script("vit_mnist_predict", trained / "model.safetensors", "--json", "-", "more", "x?.png", cwd=tmp_path, stdin=file)
+        done = script("vit_mnist_predict", FAST, "--json", "-", "more", "x?.png", cwd=tmp_path, stdin=file)
     found = answers(done)
     assert (done.returncode, done.stderr) == (0, "")
     assert [a["file"] for a in found] == ["-", "more/a.png", "more/b.JPG", "x1.png"]

@@ -117,7 +117,7 @@ def test_logged_in_without_an_answer_goes_offline_with_a_line(place, server):
         environment |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{listener.getsockname()[1]}"}
         start = time.monotonic()
         done = command(place, *SMALL, "--out", folder / "run")
-    assert time.monotonic() - start < 90
+    assert time.monotonic() - start < 240
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stderr.splitlines() if "did not answer" in line]) == 1
     assert sorted(read_tracked(folder / "run")["history"]) == list(range(1, 32))

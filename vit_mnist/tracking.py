@@ -97,7 +97,7 @@ def read_tracked(
     return found
 
 # %% ../nbs/02_tracking.ipynb #64eab16c
-def _finish(wandb_run, folder, patience=10):
+def _finish(wandb_run, folder, patience=30):
     "Ends the run, and waits up to `patience` seconds until its newest file is whole"
     from wandb.proto.wandb_internal_pb2 import Record  # there already
     wandb_run.finish()
