@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
-TIMEOUT := $(if $(shell command -v timeout),timeout 3600,)
+TIMEOUT := $(if $(shell command -v timeout),timeout 1800,)
 .DEFAULT_GOAL := help
 .PHONY: help setup data train pipeline test test-slow lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust clean
 

@@ -121,21 +121,19 @@ def test_values_equal_those_of_python_within_the_stored_precision(saved, visit):
 
 def test_an_interaction_takes_less_than_100_ms(saved, visit):
     page = visit(saved[1].as_uri())
-    for _ in range(3):  # a busy machine may hold up a round
-        times = element(page, """async e => {
-            const times = [], frame = () => new Promise(requestAnimationFrame);
-            for (let i = 0; i < 40; i++) {
-                await frame();
-                const start = performance.now();
-                e.set({ image: i % 4, layer: i % 6, query: [i % 7, (3 * i) % 7], head: i % 3 ? i % 4 : null });
-                e.shadowRoot.querySelector("canvas").getContext("2d").getImageData(0, 0, 1, 1); // until it is drawn
-                times.push(performance.now() - start);
-            }
-            return times.sort((a, b) => a - b);
-        }""")
-        print(f"median {times[20]:.1f} ms, 95th percentile {times[38]:.1f} ms")
-        if times[38] < 100:
-            break
+    rounds = [element(page, """async e => {
+        const times = [], frame = () => new Promise(requestAnimationFrame);
+        for (let i = 0; i < 40; i++) {
+            await frame();
+            const start = performance.now();
+            e.set({ image: i % 4, layer: i % 6, query: [i % 7, (3 * i) % 7], head: i % 3 ? i % 4 : null });
+            e.shadowRoot.querySelector("canvas").getContext("2d").getImageData(0, 0, 1, 1); // until it is drawn
+            times.push(performance.now() - start);
+        }
+        return times.sort((a, b) => a - b);
+    }""") for _ in range(3)]
+    times = min(rounds, key=lambda times: times[38])  # a busy machine may hold up a round
+    print(f"median {times[20]:.1f} ms, 95th percentile {times[38]:.1f} ms")
     assert times[38] < 100
 
 

@@ -110,6 +110,9 @@ def test_disabled_leaves_no_folder_anywhere(place):
 @pytest.mark.parametrize("server", ["absent", "silent"])
 def test_logged_in_without_an_answer_goes_offline_with_a_line(place, server):
     folder, environment = place
+    start = time.monotonic()
+    assert command(place, *SMALL, "--out", folder / "usual").returncode == 0
+    usual = time.monotonic() - start
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         if server == "silent":
@@ -117,7 +120,7 @@ def test_logged_in_without_an_answer_goes_offline_with_a_line(place, server):
         environment |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{listener.getsockname()[1]}"}
         start = time.monotonic()
         done = command(place, *SMALL, "--out", folder / "run")
-    assert time.monotonic() - start < 240
+    assert time.monotonic() - start < usual + 60  # wandb itself would wait 90 seconds
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stderr.splitlines() if "did not answer" in line]) == 1
     assert sorted(read_tracked(folder / "run")["history"]) == list(range(1, 32))

@@ -19,7 +19,7 @@ from .data import figure, own_numbers
 from .model import eval_mode, model_input
 from .summary import Table
 from .maps import check_target, model_name
-from .methods import FAMILIES, METHODS, NEEDS, layouts_of, to_pixels
+from .methods import METHODS, NEEDS, layouts_of, to_pixels
 from .relevance import relevance
 from .gradients import gradcam
 from .perturbation import occlusion
@@ -49,20 +49,16 @@ class MethodList(list):
 
 
 # %% ../nbs/04_explanation.ipynb #7d5b24c6
-def _ordered():
-    "All methods, family by family"
-    return sorted(METHODS.values(), key=lambda found: FAMILIES.index(found.family))
-
 def _working(model, layouts):
     "Names of the methods that a model is fit for and whose package is installed"
-    return [found.name for found in _ordered() if found.installed and NEEDS[found.needs](model, layouts)]
+    return [name for name, m in METHODS.items() if m.installed and NEEDS[m.needs](model, layouts)]
 
 # %% ../nbs/04_explanation.ipynb #4d43d23a
 def list_methods(
     model:nn.Module=None, # only those that work here for this model; default: all
 )->MethodList: # names for `explain`
     "The methods of explanation, as a list that shows itself as a table"
-    if model is None: return MethodList(found.name for found in _ordered())
+    if model is None: return MethodList(METHODS)
     with eval_mode(model): layouts = layouts_of(model, model_input(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8)))
     return MethodList(_working(model, layouts))
 

@@ -108,8 +108,8 @@ def layouts_of(
     except NoAttention: return ()
 
 # %% ../nbs/04_methods.ipynb #9b2bb459
-FAMILIES = "baseline", "attention", "gradient", "perturbation"  # in this order `list_methods` names them, whichever module was imported first
-METHODS = {}  # name: `Method`
+FAMILIES = "baseline", "attention", "gradient", "perturbation"
+METHODS = {}  # name: `Method`, family by family, whichever module was imported first
 
 # %% ../nbs/04_methods.ipynb #84e1bd08
 def method(
@@ -118,6 +118,8 @@ def method(
     "Enters a function into `METHODS` under its name"
     def enter(run):
         METHODS[run.__name__] = Method(run.__name__, run, **declared)
+        ordered = sorted(METHODS.items(), key=lambda item: FAMILIES.index(item[1].family))
+        METHODS.clear(); METHODS.update(ordered)
         return run
     return enter
 
