@@ -1,4 +1,5 @@
 "Builds vit_mnist from settings.ini, which is the only place where its name, version and requirements stand."
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -33,7 +34,12 @@ setup(
     packages=find_packages(include=["vit_mnist", "vit_mnist.*"]),
     package_data={"vit_mnist": ["mnist/*", "pretrained/*", "static/*"]},
     install_requires=cfg["requirements"].split(),
-    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "explain", "tune", "pipeline")},
-    entry_points={"console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()]},
+    extras_require={
+        extra: cfg[f"{extra}_requirements"].split()
+        for extra in ("dev", "explain", "tune", "pipeline")
+    },
+    entry_points={
+        "console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()]
+    },
     zip_safe=False,
 )

@@ -2,6 +2,7 @@
 
 Prints a table and appends it to benchmarks/results.csv with date, machine and versions. Nothing else should be running meanwhile.
 """
+
 import csv
 import json
 import os
@@ -25,10 +26,12 @@ BATCH = 128
 
 def seconds(words, **kwargs):
     "What one call of a program takes, the best of three"
+
     def once():
         start = perf_counter()
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL, **kwargs)
         return perf_counter() - start
+
     return min(once() for _ in range(3))
 
 
@@ -43,11 +46,13 @@ def rate(batches, n):
 
 def train_command(folder):
     "`make train`'s command: its run folder and its peak memory in bytes, for which no other child may have been larger"
-    process = subprocess.Popen([SCRIPTS / "vit_mnist_train", "--preset", "fast"], cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [SCRIPTS / "vit_mnist_train", "--preset", "fast"], cwd=folder, stdout=subprocess.DEVNULL
+    )
     _, status, used = os.wait4(process.pid, 0)
     if status:
         sys.exit("training failed")
-    run, = (folder / "runs").iterdir()
+    (run,) = (folder / "runs").iterdir()
     return run, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -56,10 +61,16 @@ def start_up(run, folder):
     page = Image.new("L", (200, 200), "white")
     ImageDraw.Draw(page).line([(60, 50), (140, 50), (90, 160)], "black", 15)
     page.save(folder / "seven.png")
-    commands = [e.name for e in entry_points(group="console_scripts") if e.value.startswith("vit_mnist.")]
-    return {"slowest --help": max(seconds([SCRIPTS / name, "--help"]) for name in commands),
-            "import torch": seconds([sys.executable, "-c", "import torch"]),
-            "vit_mnist_predict, one image": seconds([SCRIPTS / "vit_mnist_predict", run, folder / "seven.png"])}
+    commands = [
+        e.name for e in entry_points(group="console_scripts") if e.value.startswith("vit_mnist.")
+    ]
+    return {
+        "slowest --help": max(seconds([SCRIPTS / name, "--help"]) for name in commands),
+        "import torch": seconds([sys.executable, "-c", "import torch"]),
+        "vit_mnist_predict, one image": seconds(
+            [SCRIPTS / "vit_mnist_predict", run, folder / "seven.png"]
+        ),
+    }
 
 
 def data_path():
@@ -67,12 +78,27 @@ def data_path():
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
     from vit_mnist.augment import Augment
-    from vit_mnist.data import batches, cache_root, load_data, normalise
+    from vit_mnist.core import cache_root
+    from vit_mnist.data import batches, load_data, normalise
+
     train = load_data().train
-    ours = ((normalise(images), labels) for epoch in count() for images, labels in batches(train, BATCH, seed=0, epoch=epoch, augment=Augment()))
-    steps = transforms.Compose([transforms.RandomAffine(12, (2 / 28, 2 / 28), (1 / 1.12, 1.12), 9), transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    ours = (
+        (normalise(images), labels)
+        for epoch in count()
+        for images, labels in batches(train, BATCH, seed=0, epoch=epoch, augment=Augment())
+    )
+    steps = transforms.Compose(
+        [
+            transforms.RandomAffine(12, (2 / 28, 2 / 28), (1 / 1.12, 1.12), 9),
+            transforms.ToTensor(),
+            transforms.Normalize((0.1307,), (0.3081,)),
+        ]
+    )
     peer = datasets.MNIST(cache_root(), train=True, transform=steps)
-    loaders = (DataLoader(peer, BATCH, shuffle=True, num_workers=workers) for workers in (0, os.cpu_count()))
+    loaders = (
+        DataLoader(peer, BATCH, shuffle=True, num_workers=workers)
+        for workers in (0, os.cpu_count())
+    )
     return rate(ours, 2000), *(rate(loader, 100) for loader in loaders)
 
 
@@ -80,6 +106,7 @@ def bare_step(model, batch_size):
     "Images a second of forward pass, loss, backward pass and AdamW alone, on one batch that is there already"
     import torch
     import torch.nn.functional as F
+
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     images, labels = torch.randn(batch_size, 1, 28, 28), torch.randint(10, [batch_size])
@@ -90,13 +117,18 @@ def bare_step(model, batch_size):
             optimizer.step()
             optimizer.zero_grad()
             yield images, labels
+
     return rate(steps(), 200)
 
 
 def machine():
     "The processor's name, as well as can be known"
     try:
-        return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+        return next(
+            line.split(":")[1].strip()
+            for line in open("/proc/cpuinfo")
+            if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -104,8 +136,14 @@ def machine():
 def keep(figures):
     "Prints figures (what, value, unit, what is wanted) and appends them to results.csv"
     import torch
-    about = {"date": date.today(), "machine": machine(), "threads": torch.get_num_threads(), "python": platform.python_version(),
-             **{name: version(name) for name in ("torch", "torchvision", "vit-pytorch", "vit_mnist")}}
+
+    about = {
+        "date": date.today(),
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "torchvision", "vit-pytorch", "vit_mnist")},
+    }
     for name, value, unit, wanted in figures:
         print(f"{name:52}{value:>12,} {unit:9}{wanted}")
     new = not RESULTS.exists()
@@ -113,13 +151,18 @@ def keep(figures):
         rows = csv.DictWriter(file, [*about, "figure", "value", "unit"], lineterminator="\n")
         if new:
             rows.writeheader()
-        rows.writerows({**about, "figure": name, "value": value, "unit": unit} for name, value, unit, _ in figures)
+        rows.writerows(
+            {**about, "figure": name, "value": value, "unit": unit}
+            for name, value, unit, _ in figures
+        )
 
 
 def main():
     bar = tqdm(total=4, unit="part")
     with tempfile.TemporaryDirectory() as folder:
-        run, memory = train_command(Path(folder))  # before torch is imported here: a child starts with its parent's peak
+        run, memory = train_command(
+            Path(folder)
+        )  # before torch is imported here: a child starts with its parent's peak
         bar.update()
         starts = start_up(run, Path(folder))
         bar.update()
@@ -128,6 +171,7 @@ def main():
     bar.update()
     from vit_mnist.model import create_model
     from vit_mnist.presets import find_preset
+
     fast = find_preset("fast")
     bare = bare_step(create_model(fast.model, seed=0, **fast.model_args), fast.batch_size)
     bar.close()
@@ -145,8 +189,16 @@ def main():
         ("make train, training", metrics["train_seconds"], "s", ""),
         ("make train, test accuracy", round(100 * metrics["test_accuracy"], 2), "%", ""),
         ("make train, peak memory", round(memory / 1e9, 3), "GB", "under 1.5"),
-        *((f"start-up, {name}", round(value, 2), "s", "under 1.5" if "help" in name else "") for name, value in starts.items()),
-        ("start-up, predict to import torch", round(starts["vit_mnist_predict, one image"] / starts["import torch"], 2), "times", "at most 1.5"),
+        *(
+            (f"start-up, {name}", round(value, 2), "s", "under 1.5" if "help" in name else "")
+            for name, value in starts.items()
+        ),
+        (
+            "start-up, predict to import torch",
+            round(starts["vit_mnist_predict, one image"] / starts["import torch"], 2),
+            "times",
+            "at most 1.5",
+        ),
     ]
     keep(figures)
 

@@ -4,6 +4,7 @@
 under --out; what is finished is not trained again, so that the command goes on where it was stopped, and several of them may share the work.
 Writes benchmarks/changes-fast.json. `best` is trained for twelve epochs. Accuracies only: runs side by side tell nothing about speed.
 """
+
 import argparse
 import json
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from vit_mnist.data import write_json
+from vit_mnist.core import write_json
 from vit_mnist.presets import find_preset
 from vit_mnist.settings import Settings
 from vit_mnist.training import train
@@ -26,32 +27,41 @@ def model(settings, **changes):
     return replace(settings, model_args={**settings.model_args, **changes})
 
 
-CHANGES = {"fast": {  # what is changed: the settings
-    "nothing": FAST,
-    "a plain ViT, patch 7, 6 layers": replace(FAST, model="vit", model_args={}),
-    "three convolutions, 16 tokens": model(FAST, n_conv_layers=3, kernel_size=3, stride=2),
-    "1 layer": model(FAST, num_layers=1),
-    "3 layers": model(FAST, num_layers=3),
-    "an MLP half as wide": model(FAST, mlp_ratio=1.),
-    "2 heads": model(FAST, num_heads=2),
-    "batch 64": replace(FAST, batch_size=64, lr=6e-3),
-    "batch 256": replace(FAST, batch_size=256, lr=1.2e-2),
-    "3 epochs": replace(FAST, epochs=3),
-    "5 epochs": replace(FAST, epochs=5),
-    "no augmentation": replace(FAST, rotate=0., scale=0., shear=0., shift=0.),
-    "half the augmentation": replace(FAST, rotate=FAST.rotate / 2, scale=FAST.scale / 2, shear=FAST.shear / 2, shift=FAST.shift / 2),
-    "label smoothing 0.1": replace(FAST, label_smoothing=.1),
-    "beta2 0.95": replace(FAST, beta2=.95),
-    "averaged weights": replace(FAST, ema=.99),
-    "Muon for the matrices": replace(FAST, optimizer="muon", lr=3e-3),
-}, "best": {
-    "nothing": BEST,
-    "plain convolutions": model(BEST, stem=()),
-    "1 layer": model(BEST, num_layers=1),
-    "no label smoothing": replace(BEST, label_smoothing=0.),
-    "no averaging": replace(BEST, ema=0.),
-    "digits bent by 0.6 pixels": replace(BEST, elastic=.6),
-}}
+CHANGES = {
+    "fast": {  # what is changed: the settings
+        "nothing": FAST,
+        "a plain ViT, patch 7, 6 layers": replace(FAST, model="vit", model_args={}),
+        "three convolutions, 16 tokens": model(FAST, n_conv_layers=3, kernel_size=3, stride=2),
+        "1 layer": model(FAST, num_layers=1),
+        "3 layers": model(FAST, num_layers=3),
+        "an MLP half as wide": model(FAST, mlp_ratio=1.0),
+        "2 heads": model(FAST, num_heads=2),
+        "batch 64": replace(FAST, batch_size=64, lr=6e-3),
+        "batch 256": replace(FAST, batch_size=256, lr=1.2e-2),
+        "3 epochs": replace(FAST, epochs=3),
+        "5 epochs": replace(FAST, epochs=5),
+        "no augmentation": replace(FAST, rotate=0.0, scale=0.0, shear=0.0, shift=0.0),
+        "half the augmentation": replace(
+            FAST,
+            rotate=FAST.rotate / 2,
+            scale=FAST.scale / 2,
+            shear=FAST.shear / 2,
+            shift=FAST.shift / 2,
+        ),
+        "label smoothing 0.1": replace(FAST, label_smoothing=0.1),
+        "beta2 0.95": replace(FAST, beta2=0.95),
+        "averaged weights": replace(FAST, ema=0.99),
+        "Muon for the matrices": replace(FAST, optimizer="muon", lr=3e-3),
+    },
+    "best": {
+        "nothing": BEST,
+        "plain convolutions": model(BEST, stem=()),
+        "1 layer": model(BEST, num_layers=1),
+        "no label smoothing": replace(BEST, label_smoothing=0.0),
+        "no averaging": replace(BEST, ema=0.0),
+        "digits bent by 0.6 pixels": replace(BEST, elastic=0.6),
+    },
+}
 
 
 def accuracy(settings: Settings, folder: Path):
@@ -68,13 +78,25 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset", choices=CHANGES)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each change")
-    parser.add_argument("--out", type=Path, help="folder of the run folders, runs/changes-PRESET unless given")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the run folders, runs/changes-PRESET unless given"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     changes, out = CHANGES[options.preset], options.out or Path(f"runs/changes-{options.preset}")
     runs = [(name, seed) for seed in range(options.seeds) for name in changes]
     found = {name: [] for name in changes}
     for name, seed in tqdm(runs, unit="run"):
-        found[name].append(accuracy(replace(changes[name], seed=seed), out / f"{name.replace(' ', '-')}-{seed}"))
+        found[name].append(
+            accuracy(replace(changes[name], seed=seed), out / f"{name.replace(' ', '-')}-{seed}")
+        )
     if all(None not in each for each in found.values()):
-        write_json(Path(__file__).with_name(f"changes-{options.preset}.json"), {"date": str(date.today()), "torch": torch.__version__, "threads": 1, "valid_accuracy": found})
+        write_json(
+            Path(__file__).with_name(f"changes-{options.preset}.json"),
+            {
+                "date": str(date.today()),
+                "torch": torch.__version__,
+                "threads": 1,
+                "valid_accuracy": found,
+            },
+        )

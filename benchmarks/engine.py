@@ -3,6 +3,7 @@
 Trains the default model on 10,000 images for two epochs with each option and takes the second, when everything is warm and compiled.
 Prints a table and appends it to benchmarks/results.csv. Nothing else should be running meanwhile.
 """
+
 import csv
 import os
 import subprocess
@@ -17,18 +18,50 @@ from bench import SCRIPTS, keep
 from tqdm import tqdm
 
 IMAGES = 10_000
-TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
-WAYS = {"as it is": ([], []), "bf16": ([], ["--precision", "bf16"]), "torch.compile": ([], ["--compile"]), "Muon": ([], ["--optimizer", "muon"]),
-        "2 processes of 1 thread": (TWO_PROCESSES, [])}
+TWO_PROCESSES = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc_per_node=2",
+    "--no-python",
+]
+WAYS = {
+    "as it is": ([], []),
+    "bf16": ([], ["--precision", "bf16"]),
+    "torch.compile": ([], ["--compile"]),
+    "Muon": ([], ["--optimizer", "muon"]),
+    "2 processes of 1 thread": (TWO_PROCESSES, []),
+}
 
 
 def images_per_second(before, options):
     "Training images a second of the second epoch of a run"
     with tempfile.TemporaryDirectory() as folder:
         run, threads = Path(folder) / "run", {"OMP_NUM_THREADS": "1"} if before else {}
-        subprocess.run([*before, SCRIPTS / "vit_mnist_train", "--limit", str(IMAGES), "--epochs", "2", "--valid-size", "0", "--tracking", "disabled", "--out", run, *options],
-                       check=True, stdout=subprocess.DEVNULL, env={**os.environ, **threads})
-        first, second = (float(row["seconds"]) for row in csv.DictReader((run / "history.csv").open()))
+        subprocess.run(
+            [
+                *before,
+                SCRIPTS / "vit_mnist_train",
+                "--limit",
+                str(IMAGES),
+                "--epochs",
+                "2",
+                "--valid-size",
+                "0",
+                "--tracking",
+                "disabled",
+                "--out",
+                run,
+                *options,
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, **threads},
+        )
+        first, second = (
+            float(row["seconds"]) for row in csv.DictReader((run / "history.csv").open())
+        )
     return IMAGES / (second - first)
 
 
@@ -38,6 +71,7 @@ def registry_to_by_hand(turns=400):
     import torch.nn.functional as F
     from vit_mnist.model import create_model
     from vit_pytorch.vit import ViT
+
     ours = create_model("vit", seed=0).train()
     images, labels = torch.randn(128, 1, 28, 28), torch.randint(10, [128])
 
@@ -50,7 +84,7 @@ def registry_to_by_hand(turns=400):
             optimizer.zero_grad()
             yield perf_counter() - start
 
-    pairs = list(islice(zip(steps(ours), steps(ViT(**ours.spec.args))), turns))[turns // 10:]
+    pairs = list(islice(zip(steps(ours), steps(ViT(**ours.spec.args))), turns))[turns // 10 :]
     return median(by_hand / by_name for by_name, by_hand in pairs)
 
 
@@ -81,6 +115,25 @@ def cost_of_safety():
 if __name__ == "__main__":
     found = {name: images_per_second(*way) for name, way in tqdm(WAYS.items(), unit="way")}
     figures = [(f"engine, {name}", round(rate), "images/s", "") for name, rate in found.items()]
-    figures += [(f"engine, {name} to as it is", round(rate / found["as it is"], 2), "times", "") for name, rate in found.items() if name != "as it is"]
-    keep([*figures, ("zoo, vit by name to built by hand", round(registry_to_by_hand(), 3), "times", "about 1"),
-          ("engine, cost of run folder, checkpoints and tracking", round(100 * cost_of_safety(), 1), "%", "under 5")])
+    figures += [
+        (f"engine, {name} to as it is", round(rate / found["as it is"], 2), "times", "")
+        for name, rate in found.items()
+        if name != "as it is"
+    ]
+    keep(
+        [
+            *figures,
+            (
+                "zoo, vit by name to built by hand",
+                round(registry_to_by_hand(), 3),
+                "times",
+                "about 1",
+            ),
+            (
+                "engine, cost of run folder, checkpoints and tracking",
+                round(100 * cost_of_safety(), 1),
+                "%",
+                "under 5",
+            ),
+        ]
+    )

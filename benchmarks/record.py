@@ -5,6 +5,7 @@ seeds through the installed command, then PyTorch's MNIST example for 4 epochs, 
 mnistvit's published default size. All times exclude evaluation. Prints a table and writes benchmarks/record.json; `--ship` also puts the median
 run of `fast` into the package as its weights. About seven minutes on two cores, on which nothing else should run meanwhile.
 """
+
 import argparse
 import json
 import os
@@ -24,15 +25,26 @@ from vit_pytorch.vit import ViT
 
 from bench import machine
 from vit_mnist.baselines import CNN
-from vit_mnist.data import cache_root, load_data, unpack_mnist, write_json
-from vit_mnist.weights import ship
+from vit_mnist.core import cache_root, write_json
+from vit_mnist.data import load_data, unpack_mnist
+from vit_mnist.weights import publish_weights
 
 HERE = Path(__file__).parent
 
 
 def train_fast(seed, run):
     "Metrics of one run of the preset"
-    command = [Path(sys.executable).with_name("vit_mnist_train"), "--preset", "fast", "--seed", str(seed), "--out", run, "--tracking", "disabled"]
+    command = [
+        Path(sys.executable).with_name("vit_mnist_train"),
+        "--preset",
+        "fast",
+        "--seed",
+        str(seed),
+        "--out",
+        run,
+        "--tracking",
+        "disabled",
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return json.loads((run / "metrics.json").read_text())
 
@@ -40,8 +52,12 @@ def train_fast(seed, run):
 def image_loader(size, *augmentation):
     "The usual pipeline: one image at a time, in Python"
     unpack_mnist()
-    steps = transforms.Compose([*augmentation, transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
-    return DataLoader(datasets.MNIST(cache_root(), train=True, transform=steps), batch_size=size, shuffle=True)
+    steps = transforms.Compose(
+        [*augmentation, transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    )
+    return DataLoader(
+        datasets.MNIST(cache_root(), train=True, transform=steps), batch_size=size, shuffle=True
+    )
 
 
 def train_example(epochs=4):
@@ -62,7 +78,10 @@ def train_example(epochs=4):
         model.eval()
         with torch.no_grad():
             pixels = (test.images / 255 - 0.1307) / 0.3081
-            right = sum((model(x).argmax(1) == y).sum().item() for x, y in zip(pixels.split(1000), test.labels.split(1000)))
+            right = sum(
+                (model(x).argmax(1) == y).sum().item()
+                for x, y in zip(pixels.split(1000), test.labels.split(1000))
+            )
         model.train()
         rows.append({"seconds": round(seconds, 1), "test_accuracy": right / len(test)})
     return rows
@@ -70,10 +89,24 @@ def train_example(epochs=4):
 
 def large_vit_throughput(steps=20):
     "Training images a second of a ViT with 11.1 M parameters (dim 420, 9 layers, 28 heads, patch 4), batch 32, RandomAffine on each image"
-    model = ViT(image_size=28, channels=1, patch_size=4, num_classes=10, dim=420, depth=9, heads=28, dim_head=15, mlp_dim=630)
-    optimizer, loader = torch.optim.AdamW(model.parameters()), image_loader(32, transforms.RandomAffine(10, (0.1, 0.1), (0.9, 1.1)))
+    model = ViT(
+        image_size=28,
+        channels=1,
+        patch_size=4,
+        num_classes=10,
+        dim=420,
+        depth=9,
+        heads=28,
+        dim_head=15,
+        mlp_dim=630,
+    )
+    optimizer, loader = (
+        torch.optim.AdamW(model.parameters()),
+        image_loader(32, transforms.RandomAffine(10, (0.1, 0.1), (0.9, 1.1))),
+    )
     for step, (images, labels) in zip(range(-2, steps), loader):
-        if step == 0: start = time.perf_counter()
+        if step == 0:
+            start = time.perf_counter()
         F.cross_entropy(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -82,26 +115,48 @@ def large_vit_throughput(steps=20):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5, help="runs of `fast`, with seeds 0, 1, 2 ...")
-    parser.add_argument("--out", type=Path, default=Path("runs/record"), help="new folder for the runs of `fast`")
-    parser.add_argument("--ship", metavar="HARDWARE", help="put the median run's weights into the package; what they were trained on, in words")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="runs of `fast`, with seeds 0, 1, 2 ..."
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/record"), help="new folder for the runs of `fast`"
+    )
+    parser.add_argument(
+        "--ship",
+        metavar="HARDWARE",
+        help="put the median run's weights into the package; what they were trained on, in words",
+    )
     options = parser.parse_args()
     folders = [options.out / str(seed) for seed in range(options.seeds)]
-    runs = [train_fast(seed, folder) for seed, folder in enumerate(tqdm(folders, desc="fast, seeds"))]
+    runs = [
+        train_fast(seed, folder) for seed, folder in enumerate(tqdm(folders, desc="fast, seeds"))
+    ]
     example, images_per_second = train_example(), large_vit_throughput()
     accuracy, seconds = [[run[key] for run in runs] for key in ("test_accuracy", "train_seconds")]
     found = {
-        "date": str(date.today()), "machine": machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "fast": {"accuracy": accuracy, "seconds": seconds}, "example": example, "large_vit_images_per_second": images_per_second,
+        "date": str(date.today()),
+        "machine": machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "fast": {"accuracy": accuracy, "seconds": seconds},
+        "example": example,
+        "large_vit_images_per_second": images_per_second,
         "ratio": round(statistics.mean(seconds) / example[-1]["seconds"], 3),
     }
     write_json(HERE / "record.json", found)
     if options.ship:
-        ship("fast", folders, options.ship)
+        publish_weights("fast", folders, options.ship)
     spread = statistics.stdev(accuracy) if options.seeds > 1 else 0
-    print(f"fast: {100 * statistics.mean(accuracy):.2f} % ± {100 * spread:.2f} (mean and standard deviation of {options.seeds} seeds), {statistics.mean(seconds):.1f} s")
-    print(f"PyTorch's MNIST example, 4 epochs: {100 * example[-1]['test_accuracy']:.2f} %, {example[-1]['seconds']} s; fast takes {found['ratio']} of that")
-    print(f"ViT of 11.1 M parameters, per-image pipeline: {images_per_second} images/s, {60_000 / images_per_second / 60:.0f} minutes an epoch")
+    print(
+        f"fast: {100 * statistics.mean(accuracy):.2f} % ± {100 * spread:.2f} (mean and standard deviation of {options.seeds} seeds), {statistics.mean(seconds):.1f} s"
+    )
+    print(
+        f"PyTorch's MNIST example, 4 epochs: {100 * example[-1]['test_accuracy']:.2f} %, {example[-1]['seconds']} s; fast takes {found['ratio']} of that"
+    )
+    print(
+        f"ViT of 11.1 M parameters, per-image pipeline: {images_per_second} images/s, {60_000 / images_per_second / 60:.0f} minutes an epoch"
+    )
 
 
 if __name__ == "__main__":

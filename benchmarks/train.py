@@ -4,6 +4,7 @@
 stopped, leaves alone what is finished, and writes benchmarks/best.json: settings, epochs and metrics of each run. `--ship` also puts the median run's
 weights and their card into the package.
 """
+
 import argparse
 import csv
 import json
@@ -14,10 +15,10 @@ from pathlib import Path
 import torch
 
 from bench import machine
-from vit_mnist.data import write_json
+from vit_mnist.core import write_json
 from vit_mnist.presets import PRESETS, find_preset
 from vit_mnist.training import train
-from vit_mnist.weights import ship
+from vit_mnist.weights import publish_weights
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,26 +27,50 @@ def trained(name, seed):
     "Folder of the finished run of a preset with this seed, trained or gone on with if it is not"
     folder = ROOT / "runs" / f"{name}-{seed}"
     if not (folder / "metrics.json").exists():
-        train(replace(find_preset(name), seed=seed), **({"resume": folder} if folder.exists() else {"out": folder}))
+        train(
+            replace(find_preset(name), seed=seed),
+            **({"resume": folder} if folder.exists() else {"out": folder}),
+        )
     return folder
 
 
 def told(folder):
     "What a run's files say"
     history = list(csv.DictReader((folder / "history.csv").open()))
-    return {"history": [{key: float(value) for key, value in row.items()} for row in history],
-            **{name: json.loads((folder / f"{name}.json").read_text()) for name in ("config", "metrics")}}
+    return {
+        "history": [{key: float(value) for key, value in row.items()} for row in history],
+        **{
+            name: json.loads((folder / f"{name}.json").read_text())
+            for name in ("config", "metrics")
+        },
+    }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset", choices=PRESETS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each run; one for runs side by side")
-    parser.add_argument("--ship", metavar="HARDWARE", help="put the median run's weights into the package; what they were trained on, in words")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=torch.get_num_threads(),
+        help="of each run; one for runs side by side",
+    )
+    parser.add_argument(
+        "--ship",
+        metavar="HARDWARE",
+        help="put the median run's weights into the package; what they were trained on, in words",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     folders = [trained(options.preset, seed) for seed in options.seeds]
-    write_json(Path(__file__).with_name(f"{options.preset}.json"), {"date": str(date.today()), "machine": machine(), "runs": [told(folder) for folder in folders]})
+    write_json(
+        Path(__file__).with_name(f"{options.preset}.json"),
+        {
+            "date": str(date.today()),
+            "machine": machine(),
+            "runs": [told(folder) for folder in folders],
+        },
+    )
     if options.ship:
-        ship(options.preset, folders, options.ship)
+        publish_weights(options.preset, folders, options.ship)

@@ -5,6 +5,7 @@ that is best on the validation images, then trains it from two more seeds. Each 
 not trained again, so that the command goes on where it was stopped. Then it measures what a step costs and writes benchmarks/zoo.json.
 `--speed` only measures the steps again, for a moment when nothing else runs.
 """
+
 import argparse
 import json
 import os
@@ -21,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from vit_mnist.data import load_data, write_json
+from vit_mnist.core import write_json
+from vit_mnist.data import load_data
 from vit_mnist.model import create_model, model_input
 from vit_mnist.optimizers import make_optimizers
 from vit_mnist.settings import Settings
@@ -74,17 +76,32 @@ def row(out, name, seconds, seeds):
     found = [metrics(out, name, rate, seed) for seed in range(seeds)]
     accuracies = [each["test_accuracy"] for each in found]
     valid = {str(each): metrics(out, name, each, 0)["valid_accuracy"] for each in RATES}
-    return {"model": name, "tokens": ZOO[name].layout.kind, "parameters": found[0]["parameters"], "flops": found[0]["flops"], "lr": rate,
-            "valid_by_lr": valid, "test_accuracy": statistics.mean(accuracies),
-            "spread": statistics.stdev(accuracies) if seeds > 1 else None, "seeds": seeds, "seconds": 79 * seconds}
+    return {
+        "model": name,
+        "tokens": ZOO[name].layout.kind,
+        "parameters": found[0]["parameters"],
+        "flops": found[0]["flops"],
+        "lr": rate,
+        "valid_by_lr": valid,
+        "test_accuracy": statistics.mean(accuracies),
+        "spread": statistics.stdev(accuracies) if seeds > 1 else None,
+        "seeds": seeds,
+        "seconds": 79 * seconds,
+    }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default="*", help="shell-style pattern of names")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings at the chosen learning rate")
-    parser.add_argument("--out", type=Path, default=Path("runs/zoo"), help="folder of the run folders")
-    parser.add_argument("--speed", action="store_true", help="only measure the time of a step, again")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="trainings at the chosen learning rate"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/zoo"), help="folder of the run folders"
+    )
+    parser.add_argument(
+        "--speed", action="store_true", help="only measure the time of a step, again"
+    )
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(1)
@@ -102,6 +119,11 @@ if __name__ == "__main__":
     speed = json.loads(kept.read_text()) if kept.exists() else {}
     if not set(names) <= set(speed):
         speed = measure_speed(options.out, names)
-    result = {"date": str(date.today()), "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread", "torch": torch.__version__,
-              "vit-pytorch": version("vit-pytorch"), "rows": [row(options.out, name, speed[name], options.seeds) for name in names]}
+    result = {
+        "date": str(date.today()),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
+        "torch": torch.__version__,
+        "vit-pytorch": version("vit-pytorch"),
+        "rows": [row(options.out, name, speed[name], options.seeds) for name in names],
+    }
     write_json(Path(__file__).with_suffix(".json"), result)

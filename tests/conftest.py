@@ -1,7 +1,10 @@
 "What several test files need: the installed scripts, processes that obey permissions, trained models, a browser."
+
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: bit for bit is a promise for one number of threads
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # before torch is imported: bit for bit is a promise for one number of threads
+)
 
 import shutil
 import subprocess
@@ -12,7 +15,16 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 SCRIPTS = Path(sys.executable).parent
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 HOW = "no Chromium found: apt-get install chromium, or playwright install chromium"
 
 
@@ -41,14 +53,29 @@ def unprivileged():
 def trained(tmp_path_factory):
     "A run folder with a model of some 95 %, after a few seconds of training"
     folder = tmp_path_factory.mktemp("trained") / "run"
-    run_script("vit_mnist_train", "--out", folder, "--limit", "20000", "--epochs", "1", "--valid-size", "1000", check=True)
+    run_script(
+        "vit_mnist_train",
+        "--out",
+        folder,
+        "--limit",
+        "20000",
+        "--epochs",
+        "1",
+        "--valid-size",
+        "1000",
+        check=True,
+    )
     return folder
 
 
 def chromium(playwright):
     "The path of a browser, the system's or Playwright's own"
     names = ("chromium", "chromium-browser", "google-chrome")
-    return next(filter(None, map(shutil.which, names)), None) or (playwright.chromium.executable_path if Path(playwright.chromium.executable_path).exists() else None)
+    return next(filter(None, map(shutil.which, names)), None) or (
+        playwright.chromium.executable_path
+        if Path(playwright.chromium.executable_path).exists()
+        else None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +110,10 @@ def visit(browser):
         context.route("**/*", only_here)
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: faults.append(message.text) if message.type == "error" else None,
+        )
         page.faults = faults
         page.goto(address)
         return page

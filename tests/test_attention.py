@@ -1,4 +1,5 @@
 "What a notebook cannot test of attention: every model of the zoo, other libraries' models, threads, time and memory."
+
 import subprocess
 import sys
 import threading
@@ -21,14 +22,20 @@ from vit_pytorch import vit_nd_masking
 
 from vit_mnist.attention import record_attention
 from vit_mnist.data import load_data
-from vit_mnist.errors import UserError
+from vit_mnist.core import UserError
 from vit_mnist.layout import AttentionLayout, Tokens
 from vit_mnist.maps import capture_attention, unfold_windows
 from vit_mnist.model import create_model, get_layout, save_model
 from vit_mnist.zoo import ZOO
 
 NAMES = [name for name, entry in ZOO.items() if not entry.missing and entry.layout.kind != "none"]
-FUSED = {"normalized_vit", "simple_flash_attn_vit", "looped_vit", "na_vit", "na_vit_nested_tensor"}  # of F.scaled_dot_product_attention
+FUSED = {
+    "normalized_vit",
+    "simple_flash_attn_vit",
+    "looped_vit",
+    "na_vit",
+    "na_vit_nested_tensor",
+}  # of F.scaled_dot_product_attention
 NOT_IN_BFLOAT16 = {"normalized_vit"}  # fails under autocast without a capture too
 
 
@@ -48,7 +55,12 @@ def wake_zeros(model):
 def state(model):
     "All that a capture might leave behind in a model"
     hooks = [dict(m._forward_hooks) | dict(m._forward_pre_hooks) for m in model.modules()]
-    return [m.training for m in model.modules()], hooks, [set(vars(m)) for m in model.modules()], [p.grad for p in model.parameters()]
+    return (
+        [m.training for m in model.modules()],
+        hooks,
+        [set(vars(m)) for m in model.modules()],
+        [p.grad for p in model.parameters()],
+    )
 
 
 def test_the_zoo_is_whole():
@@ -58,24 +70,37 @@ def test_the_zoo_is_whole():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_attention_of_every_layer(name):
     model, images = wake_zeros(create_model(name, seed=0, size="tiny")), pictures(17)
-    declared = [layout for layout in get_layout(model) if layout.role != "depth"]  # from the constructor's arguments
+    declared = [
+        layout for layout in get_layout(model) if layout.role != "depth"
+    ]  # from the constructor's arguments
     before = state(model)
     torch.manual_seed(1)
     with torch.no_grad():
         plain = model.eval()(images)
     torch.manual_seed(1)
     maps = capture_attention(model.train(), images)
-    assert torch.allclose(maps.logits, plain, atol=1e-5) if name in FUSED else torch.equal(maps.logits, plain)
+    assert (
+        torch.allclose(maps.logits, plain, atol=1e-5)
+        if name in FUSED
+        else torch.equal(maps.logits, plain)
+    )
     assert len(maps) == len(declared) > 0
     for attention, layout in zip(maps, declared):
-        windows, (q, k) = max(layout.queries.windows, layout.keys.windows), map(len, (layout.queries, layout.keys))
+        windows, (q, k) = (
+            max(layout.queries.windows, layout.keys.windows),
+            map(len, (layout.queries, layout.keys)),
+        )
         n, heads, queries, keys = attention.probs.shape
-        assert (n, heads) == (17, windows * layout.heads) and (queries <= q and keys <= k if not layout.exact else (queries, keys) == (q, k))
+        assert (n, heads) == (17, windows * layout.heads) and (
+            queries <= q and keys <= k if not layout.exact else (queries, keys) == (q, k)
+        )
         sums = attention.probs.sum(-1 if layout.sums == "keys" else -2)
         assert torch.allclose(sums, torch.ones(()), atol=1e-5)
-        assert attention.values.shape[:3] == (n, heads, attention.mix.shape[-1])
+        assert attention.values.shape[:3] == (n, heads, attention.weights.shape[-1])
     single = capture_attention(model, images[:1], gradients=True).backward()
-    unread = [len(single) - 2] if name == "wwt" else []  # its logits come from the slots, so nothing reads what patches last took
+    unread = (
+        [len(single) - 2] if name == "wwt" else []
+    )  # its logits come from the slots, so nothing reads what patches last took
     assert [layer for layer, attention in enumerate(single) if not attention.grad.any()] == unread
     assert state(model) == before
 
@@ -93,7 +118,9 @@ def test_inference_mode_and_bfloat16(name):
     if name not in NOT_IN_BFLOAT16:
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), record_attention(2) as found:
             model(images)
-        assert len(found) == count and all(a.mix.dtype == torch.float32 and a.mix.isfinite().all() for a in found)
+        assert len(found) == count and all(
+            a.weights.dtype == torch.float32 and a.weights.isfinite().all() for a in found
+        )
 
 
 def check(model, images, layers, heads, tokens, exact, train=False):
@@ -104,10 +131,10 @@ def check(model, images, layers, heads, tokens, exact, train=False):
     torch.manual_seed(0)
     with record_attention(len(images), gradients=True) as found:
         logits = model(images)
-    assert [a.mix.shape for a in found] == [(len(images), heads, tokens, tokens)] * layers
+    assert [a.weights.shape for a in found] == [(len(images), heads, tokens, tokens)] * layers
     assert torch.equal(plain, logits) if exact else torch.allclose(plain, logits, atol=1e-5)
     assert all(torch.allclose(a.probs.sum(-1), torch.ones(()), atol=1e-5) for a in found)
-    grads = torch.autograd.grad(logits.flatten(1)[:, 0].sum(), [a.mix for a in found])
+    grads = torch.autograd.grad(logits.flatten(1)[:, 0].sum(), [a.weights for a in found])
     assert all(grad.any() for grad in grads)
     return found
 
@@ -116,7 +143,9 @@ def test_equal_to_the_recorder_of_vit_pytorch():
     model, images = create_model("vit", seed=0).eval(), pictures(3)
     logits, recorded = Recorder(model)(images)
     maps = capture_attention(model, images)
-    assert torch.equal(maps.logits, logits) and torch.equal(torch.stack([a.probs for a in maps], 1), recorded)
+    assert torch.equal(maps.logits, logits) and torch.equal(
+        torch.stack([a.probs for a in maps], 1), recorded
+    )
 
 
 def test_timm():
@@ -133,7 +162,7 @@ def test_transformer_encoder(train, norm_first):
     layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=norm_first)
     encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
     found = check(encoder, torch.randn(2, 10, 32), 3, 4, 10, exact=False, train=train)
-    assert all(torch.equal(a.mix, a.probs) != train for a in found)  # dropout acts in between
+    assert all(torch.equal(a.weights, a.probs) != train for a in found)  # dropout acts in between
 
 
 @pytest.mark.parametrize("average", [False, True])
@@ -180,8 +209,10 @@ def test_all_ways_of_writing_it_show_the_same():
         model.load_state_dict(weights)
         with record_attention(3) as found:
             model(x)
-        seen.append(found[0].mix)
-    assert torch.allclose(seen[0], seen[1], atol=1e-6) and torch.allclose(seen[0], seen[2], atol=1e-6)
+        seen.append(found[0].weights)
+    assert torch.allclose(seen[0], seen[1], atol=1e-6) and torch.allclose(
+        seen[0], seen[2], atol=1e-6
+    )
 
 
 def test_nested_tensors_of_different_lengths():
@@ -189,7 +220,7 @@ def test_nested_tensors_of_different_lengths():
     both = torch.nested.nested_tensor([few, many], layout=torch.jagged).transpose(1, 2)
     with record_attention(2) as found:
         mixed = F.scaled_dot_product_attention(both, both, both)
-    assert found[0].mix.shape == (2, 4, 5, 5) and not found[0].mix[0, :, :, 3:].any()
+    assert found[0].weights.shape == (2, 4, 5, 5) and not found[0].weights[0, :, :, 3:].any()
     for alone, got in zip((few, many), mixed.transpose(1, 2).values().split([3, 5])):
         expected = F.scaled_dot_product_attention(*[alone.transpose(0, 1)] * 3).transpose(0, 1)
         assert torch.allclose(got, expected, atol=1e-5)
@@ -223,12 +254,14 @@ def test_windows_unfold_as_the_model_folds_them():
     onehot = rearrange(torch.eye(64), "d (h w) -> d h w", h=8).expand(2, 64, 8, 8)
     patterns = "b d (x i) (y j) -> b (x y) (i j) d", "b d (i x) (j y) -> b (x y) (i j) d"
     for attention, pattern, dilated in zip(found, patterns, (False, True)):
-        assert attention.mix.shape == (2, 4, 16, 16)
+        assert attention.weights.shape == (2, 4, 16, 16)
         fold, unfold = pattern, " -> ".join(reversed(pattern.split(" -> ")))
-        mixed = attention.mix @ rearrange(onehot, fold, i=4, j=4)
-        by_hand = rearrange(mixed, unfold, i=4, j=4, x=2, y=2).flatten(2).transpose(1, 2)  # what each cell took from each
+        mixed = attention.weights @ rearrange(onehot, fold, i=4, j=4)
+        by_hand = (
+            rearrange(mixed, unfold, i=4, j=4, x=2, y=2).flatten(2).transpose(1, 2)
+        )  # what each cell took from each
         layout = AttentionLayout(Tokens((8, 8), window=(4, 4), dilated=dilated))
-        assert torch.equal(unfold_windows(attention.mix, layout)[:, 0], by_hand)
+        assert torch.equal(unfold_windows(attention.weights, layout)[:, 0], by_hand)
 
 
 class Fails(nn.Module):
@@ -248,23 +281,41 @@ def test_repeated_nested_and_failed_captures_leave_all_as_it_was():
     before = state(model)
     first = capture_attention(model, images)
     inner = []
-    nested = capture_attention(model, images, edit=lambda a: inner.append(capture_attention(model, images)))
+    nested = capture_attention(
+        model, images, edit=lambda a: inner.append(capture_attention(model, images))
+    )
     with record_attention(2) as outer:
         capture_attention(model, images)
     for maps in (nested, outer, *inner):
-        assert len(maps) == len(first) and all(torch.equal(a.probs, b.probs) for a, b in zip(first, maps))
+        assert len(maps) == len(first) and all(
+            torch.equal(a.probs, b.probs) for a, b in zip(first, maps)
+        )
     failing = Fails()
     with pytest.raises(RuntimeError, match="own mistake"):
         capture_attention(failing, images)
     assert failing.training and state(model) == before
-    assert vit_nd_masking.flex_attention_supported is supported and not torch.overrides._get_current_function_mode_stack()
+    assert (
+        vit_nd_masking.flex_attention_supported is supported
+        and not torch.overrides._get_current_function_mode_stack()
+    )
     with pytest.raises(UserError, match="no attention seen"):
         capture_attention(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), images)
 
 
 def test_two_threads_capture_different_models():
     supported = vit_nd_masking.flex_attention_supported
-    nd = ViTND(ndim=2, input_shape=(28, 28), patch_size=7, num_classes=10, dim=32, depth=3, heads=2, dim_head=16, mlp_dim=32, channels=1)
+    nd = ViTND(
+        ndim=2,
+        input_shape=(28, 28),
+        patch_size=7,
+        num_classes=10,
+        dim=32,
+        depth=3,
+        heads=2,
+        dim_head=16,
+        mlp_dim=32,
+        channels=1,
+    )
     models, images = [nd.eval(), create_model("vit", seed=0).eval()], pictures(2)
     alone = [capture_attention(model, images) for model in models]
     meet, results, elsewhere = threading.Barrier(2, timeout=120), [None, None], []
@@ -286,24 +337,36 @@ def test_two_threads_capture_different_models():
     for one, many in zip(alone, results):
         for maps in many:
             assert torch.equal(maps.logits, one.logits) and len(maps) == len(one)
-            assert all(torch.equal(a.mix, b.mix) for a, b in zip(maps, one))
+            assert all(torch.equal(a.weights, b.weights) for a, b in zip(maps, one))
 
 
 def test_the_command_draws_and_tells_mistakes_in_one_line(tmp_path):
     save_model(create_model("vit", seed=0), tmp_path / "model.safetensors")
     for i in range(2):
-        Image.fromarray(255 - load_data().test.images[i, 0].numpy()).resize((200, 200)).save(tmp_path / f"{i}.png")
+        Image.fromarray(255 - load_data().test.images[i, 0].numpy()).resize((200, 200)).save(
+            tmp_path / f"{i}.png"
+        )
 
     def call(*options):
-        command = [Path(sys.executable).with_name("vit_mnist_attention"), "model.safetensors", *options]
+        command = [
+            Path(sys.executable).with_name("vit_mnist_attention"),
+            "model.safetensors",
+            *options,
+        ]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
     done = call("0.png", "1.png", "--out", "maps.png")
     assert done.returncode == 0 and "layers 0 to 5" in done.stdout, done.stderr
     assert Image.open(tmp_path / "maps.png").width > 300
-    for options, message in [(("2.png",), "2.png"), (("0.png", "--query", "9,9"), "rows run from 0"), (("0.png", "--out", "a.gif"), ".png, .svg or .pdf")]:
+    for options, message in [
+        (("2.png",), "2.png"),
+        (("0.png", "--query", "9,9"), "rows run from 0"),
+        (("0.png", "--out", "a.gif"), ".png, .svg or .pdf"),
+    ]:
         done = call(*options)
-        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and message in done.stderr
+        assert (
+            done.returncode == 2 and len(done.stderr.splitlines()) == 1 and message in done.stderr
+        )
 
 
 @pytest.mark.slow
@@ -319,7 +382,9 @@ def test_at_most_twice_the_time_of_a_plain_forward_at_batch_8():
         call()
         return time.perf_counter() - start
 
-    both = [(seconds(plain), seconds(lambda: capture_attention(model, images))) for _ in range(60)][10:]
+    both = [(seconds(plain), seconds(lambda: capture_attention(model, images))) for _ in range(60)][
+        10:
+    ]
     alone, captured = (min(times) for times in zip(*both))
     print(f"plain {1000 * alone:.2f} ms, captured {1000 * captured:.2f} ms")
     assert captured < 2 * alone
@@ -338,7 +403,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.slow
 def test_ten_thousand_images_in_less_than_two_gigabytes():
-    done = subprocess.run([sys.executable, "-c", STREAM], capture_output=True, text=True, timeout=600, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", STREAM], capture_output=True, text=True, timeout=600, check=True
+    )
     kilobytes = int(done.stdout) // (1024 if sys.platform == "darwin" else 1)
     print(f"peak memory {kilobytes / 2**20:.2f} GB")
     assert kilobytes < 2 * 2**20

@@ -1,4 +1,5 @@
 "The explorer and the pad in a real browser: saved pages without a kernel, and a real JupyterLab with one. Every request to another host is blocked."
+
 import json
 import os
 import random
@@ -47,7 +48,9 @@ def element(page, script, *args):
 
 def pictures(page):
     "What the two large canvases show"
-    return element(page, "e => [...e.shadowRoot.querySelectorAll('.stage canvas')].map(c => c.toDataURL())")
+    return element(
+        page, "e => [...e.shadowRoot.querySelectorAll('.stage canvas')].map(c => c.toDataURL())"
+    )
 
 
 def text(page, name="label"):
@@ -56,7 +59,10 @@ def text(page, name="label"):
 
 def click_patch(page, row, column, cells=7):
     box = page.locator("canvas[data-control=query]").first.bounding_box()
-    page.mouse.click(box["x"] + (column + 0.5) * box["width"] / cells, box["y"] + (row + 0.5) * box["height"] / cells)
+    page.mouse.click(
+        box["x"] + (column + 0.5) * box["width"] / cells,
+        box["y"] + (row + 0.5) * box["height"] / cells,
+    )
     page.mouse.move(0, 0)
 
 
@@ -78,11 +84,25 @@ def test_click_arrow_and_sliders_change_picture_and_label(saved, visit):
         assert label in text(page) and all(before[i] != after[i] for i in canvases)
 
     changes(lambda: click_patch(page, 2, 4), "patch (2, 4) looks")
-    changes(lambda: (page.locator("canvas[data-control=query]").focus(), page.keyboard.press("ArrowLeft")), "patch (2, 3) looks")
+    changes(
+        lambda: (
+            page.locator("canvas[data-control=query]").focus(),
+            page.keyboard.press("ArrowLeft"),
+        ),
+        "patch (2, 3) looks",
+    )
     changes(lambda: page.keyboard.press("ArrowDown"), "patch (3, 3) looks")
     changes(lambda: page.keyboard.press("["), "Layer 4", [1])
-    changes(lambda: (page.locator("[data-control=layer]").focus(), page.keyboard.press("Home")), "Layer 0", [1])
-    changes(lambda: (page.locator("[data-control=head]").focus(), page.keyboard.press("End")), "head 3", [1])
+    changes(
+        lambda: (page.locator("[data-control=layer]").focus(), page.keyboard.press("Home")),
+        "Layer 0",
+        [1],
+    )
+    changes(
+        lambda: (page.locator("[data-control=head]").focus(), page.keyboard.press("End")),
+        "head 3",
+        [1],
+    )
     changes(lambda: page.get_by_role("button", name="CLS").click(), "CLS looks")
     changes(lambda: page.get_by_role("button", name="Image 2: 1").click(), "CLS looks")
     changes(lambda: page.get_by_role("button", name="Rollout").click(), "Rollout")
@@ -94,23 +114,41 @@ def test_hovering_tries_a_query_and_reads_a_value(saved, visit):
     page = visit(saved[1].as_uri())
     box = page.locator("canvas[data-control=query]").bounding_box()
     page.mouse.move(box["x"] + 1.5 * box["width"] / 7, box["y"] + 5.5 * box["height"] / 7)
-    assert "patch (5, 1) looks most at" in text(page) and element(page, "e => e.state.query") == "cls"
+    assert (
+        "patch (5, 1) looks most at" in text(page) and element(page, "e => e.state.query") == "cls"
+    )
     box = page.locator("canvas[data-control=map]").bounding_box()
     page.mouse.move(box["x"] + 2.5 * box["width"] / 7, box["y"] + 3.5 * box["height"] / 7)
-    share = 100 * capture_attention(saved[0].model, saved[0].images[:1]).on_grid(5, "cls")[0].mean(0)[3, 2].item()
+    share = (
+        100
+        * capture_attention(saved[0].model, saved[0].images[:1])
+        .on_grid(5, "cls")[0]
+        .mean(0)[3, 2]
+        .item()
+    )
     assert f"CLS looks at row 3, column 2 ({share:.1f} %)" in text(page)
 
 
 def test_values_equal_those_of_python_within_the_stored_precision(saved, visit):
     explorer, path = saved
-    page, rng, maps = visit(path.as_uri()), random.Random(0), capture_attention(explorer.model, explorer.images)
+    page, rng, maps = (
+        visit(path.as_uri()),
+        random.Random(0),
+        capture_attention(explorer.model, explorer.images),
+    )
     for _ in range(20):
         image, layer, head = rng.randrange(4), rng.randrange(6), rng.choice([None, 0, 1, 2, 3])
         query = rng.choice(["cls", "mean", (rng.randrange(7), rng.randrange(7))])
         heads = maps.on_grid(layer, query)[image]
         true = (heads.mean(0) if head is None else heads[head]).flatten()
-        read = element(page, "(e, where) => [...e.read(where)]", {"image": image, "layer": layer, "head": head, "query": query})
-        assert (torch.tensor(read) - true).abs().max() <= maps[layer].probs[image].max() / 510 + 1e-6
+        read = element(
+            page,
+            "(e, where) => [...e.read(where)]",
+            {"image": image, "layer": layer, "head": head, "query": query},
+        )
+        assert (torch.tensor(read) - true).abs().max() <= maps[layer].probs[
+            image
+        ].max() / 510 + 1e-6
     for name in ("rollout", "relevance"):
         explorer.method, explorer.target = name, 3
         read = element(page, "(e, name) => [...e.map({method: name, target: 3}).values]", name)
@@ -121,7 +159,10 @@ def test_values_equal_those_of_python_within_the_stored_precision(saved, visit):
 
 def test_an_interaction_takes_less_than_100_ms(saved, visit):
     page = visit(saved[1].as_uri())
-    rounds = [element(page, """async e => {
+    rounds = [
+        element(
+            page,
+            """async e => {
         const times = [], frame = () => new Promise(requestAnimationFrame);
         for (let i = 0; i < 40; i++) {
             await frame();
@@ -131,7 +172,10 @@ def test_an_interaction_takes_less_than_100_ms(saved, visit):
             times.push(performance.now() - start);
         }
         return times.sort((a, b) => a - b);
-    }""") for _ in range(3)]
+    }""",
+        )
+        for _ in range(3)
+    ]
     times = min(rounds, key=lambda times: times[38])  # a busy machine may hold up a round
     print(f"median {times[20]:.1f} ms, 95th percentile {times[38]:.1f} ms")
     assert times[38] < 100
@@ -139,8 +183,16 @@ def test_an_interaction_takes_less_than_100_ms(saved, visit):
 
 def test_play_runs_through_the_layers(saved, visit):
     page = visit(saved[1].as_uri())
-    assert element(page, "e => { e.shadowRoot.querySelector('[aria-label=\"Play through the layers\"]').click(); return e.state.layer; }") == 0
-    page.wait_for_function("document.querySelector('vit-attention').state.layer === 5", timeout=20_000)
+    assert (
+        element(
+            page,
+            "e => { e.shadowRoot.querySelector('[aria-label=\"Play through the layers\"]').click(); return e.state.layer; }",
+        )
+        == 0
+    )
+    page.wait_for_function(
+        "document.querySelector('vit-attention').state.layer === 5", timeout=20_000
+    )
     page.get_by_role("button", name="Play through the layers").wait_for()
 
 
@@ -157,10 +209,15 @@ def test_the_view_is_copied_as_a_picture(saved, visit):
 
 def test_where_there_is_no_clipboard_the_picture_is_a_file(saved, visit):
     page = visit(saved[1].as_uri())
-    page.evaluate("() => { navigator.clipboard.write = () => Promise.reject(new Error('refused')); }")
+    page.evaluate(
+        "() => { navigator.clipboard.write = () => Promise.reject(new Error('refused')); }"
+    )
     with page.expect_download() as download:
         page.get_by_role("button", name="Copy as PNG").click()
-    assert download.value.suggested_filename == "attention.png" and Path(download.value.path()).read_bytes()[:4] == b"\x89PNG"
+    assert (
+        download.value.suggested_filename == "attention.png"
+        and Path(download.value.path()).read_bytes()[:4] == b"\x89PNG"
+    )
 
 
 FOCUSED = """() => {
@@ -179,7 +236,10 @@ def test_every_control_is_reached_by_tab_has_a_name_and_shows_its_focus(saved, v
         if found is None:
             break
         reached.append(found)
-    controls = element(page, "e => e.shadowRoot.querySelectorAll('button:not([hidden]):not(:disabled), input, [tabindex]').length")
+    controls = element(
+        page,
+        "e => e.shadowRoot.querySelectorAll('button:not([hidden]):not(:disabled), input, [tabindex]').length",
+    )
     assert len(reached) == controls > 25
     assert all(control["name"] and control["outline"] >= 2 for control in reached), reached
 
@@ -189,7 +249,9 @@ def test_fits_360_pixels_and_text_stands_out(saved, visit, scheme):
     page = visit(saved[1].as_uri(), viewport={"width": 360, "height": 700}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("canvas[data-control=query]").bounding_box()["width"] > 150
-    ink, paper = page.evaluate("() => { const s = getComputedStyle(document.documentElement); return [s.color, s.backgroundColor] }")
+    ink, paper = page.evaluate(
+        "() => { const s = getComputedStyle(document.documentElement); return [s.color, s.backgroundColor] }"
+    )
     brightness = [sum(map(int, colour[4:-1].split(", "))) / 3 for colour in (ink, paper)]
     assert abs(brightness[0] - brightness[1]) > 150 and (brightness[1] > 128) == (scheme == "light")
 
@@ -199,29 +261,48 @@ HOSTILE = '</script><script>document.title = "taken"</script><img src=x onerror=
 
 def test_hostile_titles_and_class_names_are_text(visit, digits, tmp_path):
     model = create_model("vit", seed=0, patch_size=7).eval()
-    model.spec = type(model.spec)(**{**vars(model.spec), "classes": tuple(f"{i}{HOSTILE}" for i in range(10))})
-    explorer = AttentionExplorer(model, digits.images[:2], digits.labels[:2], titles=[HOSTILE, "b"], title=HOSTILE)
+    model.spec = type(model.spec)(
+        **{**vars(model.spec), "classes": tuple(f"{i}{HOSTILE}" for i in range(10))}
+    )
+    explorer = AttentionExplorer(
+        model, digits.images[:2], digits.labels[:2], titles=[HOSTILE, "b"], title=HOSTILE
+    )
     page = visit(explorer.save(tmp_path / "page.html").as_uri())
-    shown = element(page, "e => ['.title', '.thumb span', '[data-control=prediction]'].map(s => e.shadowRoot.querySelector(s).textContent)")
+    shown = element(
+        page,
+        "e => ['.title', '.thumb span', '[data-control=prediction]'].map(s => e.shadowRoot.querySelector(s).textContent)",
+    )
     assert shown[:2] == [HOSTILE, HOSTILE] and HOSTILE in shown[2] and page.title() == HOSTILE
-    assert page.locator("img").count() == 0 and element(page, "e => e.shadowRoot.querySelectorAll('img, script').length") == 0
+    assert (
+        page.locator("img").count() == 0
+        and element(page, "e => e.shadowRoot.querySelectorAll('img, script').length") == 0
+    )
 
 
 def test_two_explorers_on_a_page_do_not_disturb_each_other(visit, digits, model, tmp_path):
-    one, two = (AttentionExplorer(model, digits.images[i:i + 2], title=f"explorer {i}") for i in range(2))
-    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{one.html()}<hr>{two.html()}")
+    one, two = (
+        AttentionExplorer(model, digits.images[i : i + 2], title=f"explorer {i}") for i in range(2)
+    )
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><meta charset=utf-8><body>{one.html()}<hr>{two.html()}"
+    )
     page = visit((tmp_path / "page.html").as_uri())
     second = page.locator("vit-attention").nth(1)
     before = second.evaluate("e => e.picture().toDataURL()")
     click_patch(page, 1, 1)
     page.locator("[data-control=layer]").first.press("Home")
     assert element(page, "e => [e.state.query, e.state.layer]") == [[1, 1], 0]
-    assert second.evaluate("e => [e.state.query, e.state.layer]") == ["cls", 5] and second.evaluate("e => e.picture().toDataURL()") == before
+    assert (
+        second.evaluate("e => [e.state.query, e.state.layer]") == ["cls", 5]
+        and second.evaluate("e => e.picture().toDataURL()") == before
+    )
 
 
 @pytest.mark.parametrize("name", ["cnn", "xcit"])
 def test_a_model_without_a_token_grid_says_what_can_be_shown(visit, digits, tmp_path, name):
-    explorer = AttentionExplorer(create_model(name, seed=0).eval(), digits.images[:1], digits.labels[:1])
+    explorer = AttentionExplorer(
+        create_model(name, seed=0).eval(), digits.images[:1], digits.labels[:1]
+    )
     page = visit(explorer.save(tmp_path / "page.html").as_uri())
     if name == "cnn":
         assert "no attention that can be captured" in page.locator(".note").inner_text()
@@ -233,7 +314,10 @@ def test_a_model_without_a_token_grid_says_what_can_be_shown(visit, digits, tmp_
 
 def test_a_slider_through_training(visit, digits, model, tmp_path):
     for step in (0, 100):
-        save_model(create_model("vit", seed=step, patch_size=4), tmp_path / "run" / "snapshots" / f"step-{step:06d}.safetensors")
+        save_model(
+            create_model("vit", seed=step, patch_size=4),
+            tmp_path / "run" / "snapshots" / f"step-{step:06d}.safetensors",
+        )
     explorer = AttentionExplorer(model, digits.images[:1], run=tmp_path / "run")
     page = visit(explorer.save(tmp_path / "page.html", steps=True).as_uri())
     page.locator("[data-control=step]").press("Home")
@@ -245,7 +329,9 @@ def test_a_slider_through_training(visit, digits, model, tmp_path):
 
 
 def test_where_no_script_may_run_there_is_a_picture(visit, saved, tmp_path):
-    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{saved[0].html(picture=saved[0].picture())}")
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><meta charset=utf-8><body>{saved[0].html(picture=saved[0].picture())}"
+    )
     page = visit((tmp_path / "page.html").as_uri(), java_script_enabled=False)
     assert page.locator("vit-attention img").bounding_box()["width"] > 200
 
@@ -270,7 +356,8 @@ class Lab:
 
     def python(self, code):
         "What `code` prints in the notebook's kernel"
-        said = self.page.evaluate("""async (code) => {
+        said = self.page.evaluate(
+            """async (code) => {
             const kernel = window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
             const future = kernel.requestExecute({ code, store_history: false });
             let said = "";
@@ -280,7 +367,9 @@ class Lab:
             };
             await future.done;
             return said;
-        }""", code)
+        }""",
+            code,
+        )
         assert "Traceback" not in said, said
         return said.strip()
 
@@ -289,25 +378,48 @@ class Lab:
 def server(tmp_path_factory):
     "A JupyterLab on copies of the notebooks; gives its address and its folder"
     folder = tmp_path_factory.mktemp("lab")
-    for name in ("05_explorer", "05_pad"):
+    for name in ("71_explorer", "72_pad"):
         shutil.copy(ROOT / "nbs" / f"{name}.ipynb", folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {"JUPYTER_CONFIG_DIR": folder / ".config", "JUPYTER_RUNTIME_DIR": folder / ".runtime", "JUPYTERLAB_SETTINGS_DIR": folder / ".settings",
-                "JUPYTERLAB_WORKSPACES_DIR": folder / ".workspaces", "IN_TEST": "1", "OMP_NUM_THREADS": "1"}
+    settings = {
+        "JUPYTER_CONFIG_DIR": folder / ".config",
+        "JUPYTER_RUNTIME_DIR": folder / ".runtime",
+        "JUPYTERLAB_SETTINGS_DIR": folder / ".settings",
+        "JUPYTERLAB_WORKSPACES_DIR": folder / ".workspaces",
+        "IN_TEST": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     log = open(folder / "log.txt", "w")
     process = subprocess.Popen(
-        [Path(sys.executable).with_name("jupyter-lab"), "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
-         f"--config={ROOT / 'tools' / 'jupyter_server_config.py'}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
-        env={**os.environ, **{name: str(value) for name, value in settings.items()}}, cwd=folder, stdout=log, stderr=log)
+        [
+            Path(sys.executable).with_name("jupyter-lab"),
+            "--no-browser",
+            "--allow-root",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            "--IdentityProvider.token=",
+            f"--ServerApp.root_dir={folder}",
+            f"--config={ROOT / 'tools' / 'jupyter_server_config.py'}",
+            "--LabApp.expose_app_in_browser=True",
+            "--LabApp.news_url=",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ],
+        env={**os.environ, **{name: str(value) for name, value in settings.items()}},
+        cwd=folder,
+        stdout=log,
+        stderr=log,
+    )
     address, stop = f"http://127.0.0.1:{port}", time.monotonic() + 180
     while True:
         try:
             urllib.request.urlopen(f"{address}/api", timeout=5)
             break
         except OSError:
-            assert process.poll() is None and time.monotonic() < stop, (folder / "log.txt").read_text()
+            assert process.poll() is None and time.monotonic() < stop, (
+                folder / "log.txt"
+            ).read_text()
             time.sleep(0.3)
     yield address, folder
     process.terminate()
@@ -328,9 +440,12 @@ def lab(server, visit):
 
 
 def test_the_explorer_in_jupyterlab(lab, server):
-    notebook = lab("05_explorer.ipynb")
+    notebook = lab("71_explorer.ipynb")
     page = notebook.page
-    page.wait_for_function("window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel", timeout=120_000)
+    page.wait_for_function(
+        "window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel",
+        timeout=120_000,
+    )
     notebook.run_all("vit-attention")
     page.locator("vit-attention").first.scroll_into_view_if_needed()
 
@@ -340,73 +455,192 @@ def test_the_explorer_in_jupyterlab(lab, server):
     assert "patch (2, 4) looks" in text(page) and pictures(page) != before
     assert notebook.python("print(explorer.query)") == "(2, 4)"
     shown = element(page, "e => [...e.map().values]")
-    assert torch.allclose(torch.tensor(json.loads(notebook.python("print(explorer.map.flatten().tolist())"))), torch.tensor(shown), atol=2e-3)
+    assert torch.allclose(
+        torch.tensor(json.loads(notebook.python("print(explorer.map.flatten().tolist())"))),
+        torch.tensor(shown),
+        atol=2e-3,
+    )
 
     # Python moves, the page follows
     before = pictures(page)
     notebook.python("explorer.query, explorer.layer = (5, 1), 1")
     page.wait_for_function("document.querySelector('vit-attention').state.layer === 1")
-    assert "Layer 1" in text(page) and "patch (5, 1) looks" in text(page) and pictures(page) != before
+    assert (
+        "Layer 1" in text(page) and "patch (5, 1) looks" in text(page) and pictures(page) != before
+    )
 
     # heads off: what the bars say is what Python says
     before = element(page, "e => e.probs")
     page.get_by_role("button", name="Switch head 2 of layer 1 off").click()
     page.get_by_role("button", name="Switch head 2 of layer 1 on").wait_for()
-    page.wait_for_function("before => JSON.stringify(document.querySelector('vit-attention').probs ?? before) !== JSON.stringify(before)", arg=before)
-    true = json.loads(notebook.python("print(capture_attention(HeadsOff(explorer.model, [(1, 2)]), explorer.images[explorer.image:explorer.image + 1]).logits[0].softmax(0).tolist())"))
+    page.wait_for_function(
+        "before => JSON.stringify(document.querySelector('vit-attention').probs ?? before) !== JSON.stringify(before)",
+        arg=before,
+    )
+    true = json.loads(
+        notebook.python(
+            "print(capture_attention(AblatedHeads(explorer.model, [(1, 2)]), explorer.images[explorer.image:explorer.image + 1]).logits[0].softmax(0).tolist())"
+        )
+    )
     assert notebook.python("print(explorer.off)") == "[(1, 2)]"
-    assert torch.allclose(torch.tensor(element(page, "e => e.probs")), torch.tensor(true), atol=1e-6)
+    assert torch.allclose(
+        torch.tensor(element(page, "e => e.probs")), torch.tensor(true), atol=1e-6
+    )
     bars = page.locator(".bar").evaluate_all("bars => bars.map(bar => bar.lastChild.textContent)")
-    assert [float(bar.split("\u00a0")[0]) for bar in bars] == pytest.approx([100 * share for share in true], abs=0.51)
+    assert [float(bar.split("\u00a0")[0]) for bar in bars] == pytest.approx(
+        [100 * share for share in true], abs=0.51
+    )
 
     # saved as `make lab` saves, and opened again without a kernel: the explorer's picture, not an error
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
-    written = nbformat.read(server[1] / "05_explorer.ipynb", 4)
-    outputs = [output.data for cell in written.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-    assert outputs and "<vit-attention>" in outputs[-1]["text/html"] and not any(WIDGET_VIEW in data for data in outputs) and "widgets" not in written.metadata
-    alone = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("explorer", outputs=[nbformat.v4.new_output("display_data", data=outputs[-1])])])
+    written = nbformat.read(server[1] / "71_explorer.ipynb", 4)
+    outputs = [
+        output.data
+        for cell in written.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert (
+        outputs
+        and "<vit-attention>" in outputs[-1]["text/html"]
+        and not any(WIDGET_VIEW in data for data in outputs)
+        and "widgets" not in written.metadata
+    )
+    alone = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                "explorer", outputs=[nbformat.v4.new_output("display_data", data=outputs[-1])]
+            )
+        ]
+    )
     alone.metadata["kernelspec"] = {"name": "gone", "display_name": "gone"}
     nbformat.write(alone, server[1] / "alone.ipynb")
     page = lab("alone.ipynb").page
-    picture = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea-output img")  # JupyterLab may have the other notebook open, too
+    picture = page.locator(
+        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea-output img"
+    )  # JupyterLab may have the other notebook open, too
     picture.wait_for()
-    assert page.get_by_text("model not found").count() == 0 and picture.bounding_box()["width"] > 200
+    assert (
+        page.get_by_text("model not found").count() == 0 and picture.bounding_box()["width"] > 200
+    )
 
 
 STROKES = {  # points between 0 and 1, as a hand would draw them
-    0: [[(.5, .12), (.33, .2), (.26, .42), (.28, .68), (.4, .86), (.56, .88), (.7, .72), (.74, .45), (.68, .22), (.52, .12)]],
-    1: [[(.56, .1), (.52, .4), (.48, .9)]],
-    2: [[(.28, .3), (.36, .16), (.54, .12), (.68, .24), (.64, .42), (.46, .62), (.26, .84)], [(.26, .84), (.5, .82), (.76, .86)]],
-    3: [[(.28, .18), (.48, .1), (.66, .2), (.62, .38), (.44, .46)], [(.44, .46), (.66, .54), (.7, .74), (.52, .9), (.28, .82)]],
-    4: [[(.32, .12), (.28, .34), (.27, .52), (.5, .52), (.76, .48)], [(.68, .12), (.64, .5), (.6, .92)]],
-    5: [[(.72, .12), (.36, .14), (.32, .44), (.54, .42), (.7, .56), (.68, .78), (.48, .9), (.26, .82)]],
-    6: [[(.62, .1), (.42, .3), (.32, .58), (.36, .8), (.52, .9), (.68, .78), (.66, .6), (.5, .54), (.35, .66)]],
-    7: [[(.24, .16), (.5, .16), (.76, .14), (.62, .44), (.48, .92)]],
-    8: [[(.64, .2), (.5, .1), (.36, .2), (.4, .38), (.6, .56), (.66, .76), (.5, .9), (.34, .76), (.42, .56), (.6, .38), (.64, .2)]],
-    9: [[(.66, .3), (.54, .14), (.36, .2), (.34, .4), (.5, .48), (.66, .32)], [(.66, .3), (.64, .6), (.58, .92)]],
+    0: [
+        [
+            (0.5, 0.12),
+            (0.33, 0.2),
+            (0.26, 0.42),
+            (0.28, 0.68),
+            (0.4, 0.86),
+            (0.56, 0.88),
+            (0.7, 0.72),
+            (0.74, 0.45),
+            (0.68, 0.22),
+            (0.52, 0.12),
+        ]
+    ],
+    1: [[(0.56, 0.1), (0.52, 0.4), (0.48, 0.9)]],
+    2: [
+        [
+            (0.28, 0.3),
+            (0.36, 0.16),
+            (0.54, 0.12),
+            (0.68, 0.24),
+            (0.64, 0.42),
+            (0.46, 0.62),
+            (0.26, 0.84),
+        ],
+        [(0.26, 0.84), (0.5, 0.82), (0.76, 0.86)],
+    ],
+    3: [
+        [(0.28, 0.18), (0.48, 0.1), (0.66, 0.2), (0.62, 0.38), (0.44, 0.46)],
+        [(0.44, 0.46), (0.66, 0.54), (0.7, 0.74), (0.52, 0.9), (0.28, 0.82)],
+    ],
+    4: [
+        [(0.32, 0.12), (0.28, 0.34), (0.27, 0.52), (0.5, 0.52), (0.76, 0.48)],
+        [(0.68, 0.12), (0.64, 0.5), (0.6, 0.92)],
+    ],
+    5: [
+        [
+            (0.72, 0.12),
+            (0.36, 0.14),
+            (0.32, 0.44),
+            (0.54, 0.42),
+            (0.7, 0.56),
+            (0.68, 0.78),
+            (0.48, 0.9),
+            (0.26, 0.82),
+        ]
+    ],
+    6: [
+        [
+            (0.62, 0.1),
+            (0.42, 0.3),
+            (0.32, 0.58),
+            (0.36, 0.8),
+            (0.52, 0.9),
+            (0.68, 0.78),
+            (0.66, 0.6),
+            (0.5, 0.54),
+            (0.35, 0.66),
+        ]
+    ],
+    7: [[(0.24, 0.16), (0.5, 0.16), (0.76, 0.14), (0.62, 0.44), (0.48, 0.92)]],
+    8: [
+        [
+            (0.64, 0.2),
+            (0.5, 0.1),
+            (0.36, 0.2),
+            (0.4, 0.38),
+            (0.6, 0.56),
+            (0.66, 0.76),
+            (0.5, 0.9),
+            (0.34, 0.76),
+            (0.42, 0.56),
+            (0.6, 0.38),
+            (0.64, 0.2),
+        ]
+    ],
+    9: [
+        [(0.66, 0.3), (0.54, 0.14), (0.36, 0.2), (0.34, 0.4), (0.5, 0.48), (0.66, 0.32)],
+        [(0.66, 0.3), (0.64, 0.6), (0.58, 0.92)],
+    ],
 }
 
 
 def test_drawing_every_digit_on_the_pad_in_jupyterlab(lab):
-    notebook = lab("05_pad.ipynb")
+    notebook = lab("72_pad.ipynb")
     page = notebook.page
-    page.wait_for_function("window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel", timeout=120_000)
+    page.wait_for_function(
+        "window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel",
+        timeout=120_000,
+    )
     notebook.run_all("vit-pad")
     paper = page.locator("[data-control=paper]")
     paper.scroll_into_view_if_needed()
-    box, said, kept = paper.bounding_box(), [], int(notebook.python("print(len(pad.explorer.images))"))
+    box, said, kept = (
+        paper.bounding_box(),
+        [],
+        int(notebook.python("print(len(pad.explorer.images))")),
+    )
     for strokes in STROKES.values():
         for stroke in strokes:
             for i, (x, y) in enumerate(stroke):
-                page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=3 if i else 1)
+                page.mouse.move(
+                    box["x"] + x * box["width"], box["y"] + y * box["height"], steps=3 if i else 1
+                )
                 if not i:
                     page.mouse.down()
             page.mouse.up()
         page.wait_for_timeout(200)
         notebook.wait_for_kernel()  # a drawing that waited for the one before it is sent only now
         said.append(int(notebook.python("print(pad.explorer.probs.argmax().item())")))
-        page.wait_for_function("said => document.querySelector('vit-attention').probs?.indexOf(Math.max(...document.querySelector('vit-attention').probs)) === said", arg=said[-1])
+        page.wait_for_function(
+            "said => document.querySelector('vit-attention').probs?.indexOf(Math.max(...document.querySelector('vit-attention').probs)) === said",
+            arg=said[-1],
+        )
         if len(said) == 4:
             page.locator("[data-control=keep]").click()
         page.locator("[data-control=clear]").click()
@@ -422,7 +656,10 @@ def test_drawing_every_digit_on_the_pad_in_jupyterlab(lab):
         page.keyboard.press(key)
     page.wait_for_timeout(200)
     notebook.wait_for_kernel()
-    assert notebook.python("print(pad.image.dtype, tuple(pad.image.shape))") == "torch.uint8 (1, 28, 28)"
+    assert (
+        notebook.python("print(pad.image.dtype, tuple(pad.image.shape))")
+        == "torch.uint8 (1, 28, 28)"
+    )
     page.locator("[data-control=undo]").click()
     page.wait_for_timeout(200)
     notebook.wait_for_kernel()

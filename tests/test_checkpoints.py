@@ -1,4 +1,5 @@
 "What a notebook cannot test of checkpoints: processes killed at any moment, a full disk, signals sent to the command."
+
 import csv
 import json
 import multiprocessing
@@ -16,19 +17,36 @@ import pytest
 
 from vit_mnist.callbacks import Callback
 from vit_mnist.checkpoints import list_checkpoints, read_checkpoint
-from vit_mnist.errors import UserError
+from vit_mnist.core import UserError
 from vit_mnist.settings import Settings
 
-SMALL = Settings(model_args={"depth": 1, "dim": 32, "mlp_dim": 64, "dropout": .1}, limit=640, valid_size=500, batch_size=64, epochs=3,
-                 keep_best=True, snapshots=(0, 15), device="cpu")  # 10 steps an epoch
-KINDS = {"plain": SMALL, "convolutions": replace(SMALL, model="cct", model_args={"size": "tiny", "dropout_rate": .1}), "averaging": replace(SMALL, ema=.9), "muon": replace(SMALL, optimizer="muon", lr=2e-3), "bf16": replace(SMALL, precision="bf16")}
-PROCESSES = multiprocessing.get_context("forkserver")  # children of one process that has imported torch, so that they start at once
+SMALL = Settings(
+    model_args={"depth": 1, "dim": 32, "mlp_dim": 64, "dropout": 0.1},
+    limit=640,
+    valid_size=500,
+    batch_size=64,
+    epochs=3,
+    keep_best=True,
+    snapshots=(0, 15),
+    device="cpu",
+)  # 10 steps an epoch
+KINDS = {
+    "plain": SMALL,
+    "convolutions": replace(SMALL, model="cct", model_args={"size": "tiny", "dropout_rate": 0.1}),
+    "averaging": replace(SMALL, ema=0.9),
+    "muon": replace(SMALL, optimizer="muon", lr=2e-3),
+    "bf16": replace(SMALL, precision="bf16"),
+}
+PROCESSES = multiprocessing.get_context(
+    "forkserver"
+)  # children of one process that has imported torch, so that they start at once
 PROCESSES.set_forkserver_preload(["vit_mnist.training"])
 COMMAND = [Path(sys.executable).parent / "vit_mnist_train"]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 # What a child process does
+
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -41,46 +59,64 @@ def before_call(module, name, count, action=die):
     def counted(*args, **kwargs):
         calls.append(args)
         return action(*args) if len(calls) == count else original(*args, **kwargs)
+
     setattr(module, name, counted)
 
 
 def die_half_way(path, content):
-    path.write_bytes(content[:len(content) // 2])
+    path.write_bytes(content[: len(content) // 2])
     die()
 
 
 def arm(point):
     "Makes this process kill itself at the named point"
     from vit_mnist import checkpoints, loop, training
+
     files = 5  # in a checkpoint of SMALL: counters, model, optimizer, best weights, manifest; the second checkpoint is meant
-    {"while a checkpoint is written": lambda: before_call(checkpoints, "_write", files + 3, die_half_way),
-     "between its files": lambda: before_call(checkpoints, "_write", files + 4),
-     "before its manifest": lambda: before_call(checkpoints, "_write", 2 * files),
-     "before it is renamed": lambda: before_call(checkpoints, "_sync", 3),
-     "after it is renamed": lambda: before_call(checkpoints, "_sync", 4),
-     "while the oldest is removed": lambda: before_call(checkpoints.shutil, "rmtree", 1),
-     "in validation": lambda: before_call(loop, "loss_and_accuracy", 2),
-     "in the final test": lambda: before_call(loop, "loss_and_accuracy", 4),
-     "before the model is saved": lambda: before_call(training, "save_model", 1),
-     "while the history is written": lambda: before_call(os, "replace", 3),
-     "in a step": lambda: None, "at random": lambda: None}[point]()
+    {
+        "while a checkpoint is written": lambda: before_call(
+            checkpoints, "_write", files + 3, die_half_way
+        ),
+        "between its files": lambda: before_call(checkpoints, "_write", files + 4),
+        "before its manifest": lambda: before_call(checkpoints, "_write", 2 * files),
+        "before it is renamed": lambda: before_call(checkpoints, "_sync", 3),
+        "after it is renamed": lambda: before_call(checkpoints, "_sync", 4),
+        "while the oldest is removed": lambda: before_call(checkpoints.shutil, "rmtree", 1),
+        "in validation": lambda: before_call(loop, "loss_and_accuracy", 2),
+        "in the final test": lambda: before_call(loop, "loss_and_accuracy", 4),
+        "before the model is saved": lambda: before_call(training, "save_model", 1),
+        "while the history is written": lambda: before_call(os, "replace", 3),
+        "in a step": lambda: None,
+        "at random": lambda: None,
+    }[point]()
 
 
 class Log(Callback):
     "Writes down each step as it is done; kills the process at one of them"
-    def __init__(self, path, last=None): self.path, self.last = path, last
+
+    def __init__(self, path, last=None):
+        self.path, self.last = path, last
 
     def on_step(self, run):
-        with open(self.path, "a") as file: file.write(f"{run.step}\n")
-        if run.step == self.last: die()
+        with open(self.path, "a") as file:
+            file.write(f"{run.step}\n")
+        if run.step == self.last:
+            die()
 
 
 def go(folder, settings, log, point=None):
     "A run, from the beginning or from where it was"
     from vit_mnist.training import train
-    if point: arm(point)
+
+    if point:
+        arm(point)
     begun = (folder / "config.json").exists()
-    train(None if begun else settings, None if begun else folder, [Log(log, 17 if point == "in a step" else None)], folder if begun else None)
+    train(
+        None if begun else settings,
+        None if begun else folder,
+        [Log(log, 17 if point == "in a step" else None)],
+        folder if begun else None,
+    )
 
 
 def start(function, *args):
@@ -97,6 +133,7 @@ def finish(process):
 
 # What is compared
 
+
 def steps(log):
     return [int(line) for line in log.read_text().split()] if log.exists() else []
 
@@ -105,9 +142,20 @@ def outcome(folder):
     "All that two equal runs have in common: everything but times"
     history = list(csv.DictReader((folder / "history.csv").open()))
     metrics = json.loads((folder / "metrics.json").read_text())
-    return {"history": [{k: v for k, v in row.items() if k != "seconds"} for row in history],
-            "metrics": {k: v for k, v in metrics.items() if k not in ("train_seconds", "images_per_second")},
-            **{name: (folder / name).read_bytes() for name in ("model.safetensors", "snapshots/step-000000.safetensors", "snapshots/step-000015.safetensors")}}
+    return {
+        "history": [{k: v for k, v in row.items() if k != "seconds"} for row in history],
+        "metrics": {
+            k: v for k, v in metrics.items() if k not in ("train_seconds", "images_per_second")
+        },
+        **{
+            name: (folder / name).read_bytes()
+            for name in (
+                "model.safetensors",
+                "snapshots/step-000000.safetensors",
+                "snapshots/step-000015.safetensors",
+            )
+        },
+    }
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +170,7 @@ def uninterrupted(tmp_path_factory):
             assert steps(folder / "log") == list(range(1, 31))
             known[kind] = outcome(folder / kind)
         return known[kind]
+
     return find
 
 
@@ -129,58 +178,99 @@ def check_killed(tmp_path, kind, point, wait=None):
     folder, first, second = tmp_path / "run", tmp_path / "first", tmp_path / "second"
     process = start(go, folder, KINDS[kind], first, point)
     if wait is not None:
-        while not first.exists() and process.is_alive(): time.sleep(.002)
+        while not first.exists() and process.is_alive():
+            time.sleep(0.002)
         time.sleep(wait)
         process.kill()
     code = finish(process)
     assert code == -signal.SIGKILL or wait is not None
-    if (folder / "metrics.json").exists(): return  # it was quicker than the kill
-    done = [int(path.name.removeprefix("step-")) for path in list_checkpoints(folder / "checkpoints") if not (path / "manifest.json").exists() or read_checkpoint(path)]
+    if (folder / "metrics.json").exists():
+        return  # it was quicker than the kill
+    done = [
+        int(path.name.removeprefix("step-"))
+        for path in list_checkpoints(folder / "checkpoints")
+        if not (path / "manifest.json").exists() or read_checkpoint(path)
+    ]
     assert finish(start(go, folder, KINDS[kind], second)) == 0
     assert steps(second) == list(range(max(done, default=0) + 1, 31))
     assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
-    assert len(list_checkpoints(folder / "checkpoints")) == (3 if point == "while the oldest is removed" else 2)  # the next one would remove it
+    assert len(list_checkpoints(folder / "checkpoints")) == (
+        3 if point == "while the oldest is removed" else 2
+    )  # the next one would remove it
 
 
-@pytest.mark.parametrize("kind, point", [
-    ("averaging", "in a step"), ("muon", "while a checkpoint is written"), ("bf16", "between its files"), ("convolutions", "in validation"), ("averaging", "in the final test")])
+@pytest.mark.parametrize(
+    "kind, point",
+    [
+        ("averaging", "in a step"),
+        ("muon", "while a checkpoint is written"),
+        ("bf16", "between its files"),
+        ("convolutions", "in validation"),
+        ("averaging", "in the final test"),
+    ],
+)
 def test_killed_and_resumed_is_as_if_nothing_had_happened(tmp_path, uninterrupted, kind, point):
     check_killed(tmp_path, kind, point)
     assert outcome(tmp_path / "run") == uninterrupted(kind)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, point, wait", [
-    *(("plain", point, None) for point in ("before its manifest", "before it is renamed", "after it is renamed", "while the oldest is removed",
-                                           "before the model is saved", "while the history is written")),
-    *((kind, "in a step", None) for kind in ("muon", "bf16")),
-    *((list(KINDS)[i % 5], "at random", random.Random(i).uniform(0, 1.5)) for i in range(12))])
-def test_killed_anywhere_and_resumed_is_as_if_nothing_had_happened(tmp_path, uninterrupted, kind, point, wait):
+@pytest.mark.parametrize(
+    "kind, point, wait",
+    [
+        *(
+            ("plain", point, None)
+            for point in (
+                "before its manifest",
+                "before it is renamed",
+                "after it is renamed",
+                "while the oldest is removed",
+                "before the model is saved",
+                "while the history is written",
+            )
+        ),
+        *((kind, "in a step", None) for kind in ("muon", "bf16")),
+        *((list(KINDS)[i % 5], "at random", random.Random(i).uniform(0, 1.5)) for i in range(12)),
+    ],
+)
+def test_killed_anywhere_and_resumed_is_as_if_nothing_had_happened(
+    tmp_path, uninterrupted, kind, point, wait
+):
     check_killed(tmp_path, kind, point, wait)
     assert outcome(tmp_path / "run") == uninterrupted(kind)
 
 
 # A full disk, weights that explode
 
+
 class Limit(Callback):
     "No file may grow beyond 20 kB after the second epoch, as on a full disk"
+
     def on_epoch(self, run):
-        if run.epoch == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        if run.epoch == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 
 
 class Explode(Callback):
     def on_step(self, run):
         if run.step == 15:
-            for parameter in run.model.parameters(): parameter.data.mul_(1e30)
+            for parameter in run.model.parameters():
+                parameter.data.mul_(1e30)
 
 
 def end_badly(folder, callback, said):
     from vit_mnist.training import train
-    try: train(replace(SMALL, keep_best=False), folder, [callback])
-    except UserError as error: said.write_text(str(error))
+
+    try:
+        train(replace(SMALL, keep_best=False), folder, [callback])
+    except UserError as error:
+        said.write_text(str(error))
 
 
-@pytest.mark.parametrize("callback, message", [(Limit(), "File too large"), (Explode(), "at step 16: training has diverged")])
+@pytest.mark.parametrize(
+    "callback, message",
+    [(Limit(), "File too large"), (Explode(), "at step 16: training has diverged")],
+)
 def test_a_run_that_must_end_says_so_in_a_line_and_keeps_what_is_good(tmp_path, callback, message):
     assert finish(start(end_badly, tmp_path / "run", callback, tmp_path / "said")) == 0
     said = (tmp_path / "said").read_text()
@@ -192,17 +282,37 @@ def test_a_run_that_must_end_says_so_in_a_line_and_keeps_what_is_good(tmp_path, 
 
 # The command
 
+
 def test_sigterm_writes_a_checkpoint_and_the_command_it_names_goes_on(tmp_path, uninterrupted):
     folder, settings = tmp_path / "run", tmp_path / "settings.json"
     settings.write_text(json.dumps(asdict(SMALL)))
-    process = subprocess.Popen([*COMMAND, "--settings", settings, "--out", folder], env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not (folder / "config.json").exists() and process.poll() is None: time.sleep(.002)
+    process = subprocess.Popen(
+        [*COMMAND, "--settings", settings, "--out", folder],
+        env=ONE_THREAD,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "config.json").exists() and process.poll() is None:
+        time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=300)[1].splitlines()[-1]
     assert process.returncode == 128 + signal.SIGTERM
-    assert said.startswith("vit_mnist_train: stopped after step") and said.endswith(f"vit_mnist_train --resume {folder}")
-    wrong = subprocess.run([*COMMAND, "--resume", folder, "--lr", "0.1"], env=ONE_THREAD, capture_output=True, text=True, timeout=300)
-    assert wrong.returncode == 2 and wrong.stderr.splitlines() == ["vit_mnist_train: a run goes on with the settings it began with: lr was 0.004, not 0.1"]
-    again = subprocess.run([*COMMAND, "--resume", folder], env=ONE_THREAD, capture_output=True, text=True, timeout=300)
+    assert said.startswith("vit_mnist_train: stopped after step") and said.endswith(
+        f"vit_mnist_train --resume {folder}"
+    )
+    wrong = subprocess.run(
+        [*COMMAND, "--resume", folder, "--lr", "0.1"],
+        env=ONE_THREAD,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert wrong.returncode == 2 and wrong.stderr.splitlines() == [
+        "vit_mnist_train: a run goes on with the settings it began with: lr was 0.004, not 0.1"
+    ]
+    again = subprocess.run(
+        [*COMMAND, "--resume", folder], env=ONE_THREAD, capture_output=True, text=True, timeout=300
+    )
     assert again.returncode == 0, again.stderr
     assert outcome(folder) == uninterrupted("plain")

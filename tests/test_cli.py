@@ -1,11 +1,12 @@
 "The installed scripts used wrongly: one line that says what is wrong and what would be right, status 2, nothing changed."
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from time import perf_counter
 
 import pytest
-from vit_mnist.data import sha256
+from vit_mnist.core import sha256
 from vit_mnist.model import create_model, save_model
 
 MISTAKES = {  # what is typed: what the line must hold
@@ -57,7 +58,10 @@ MISTAKES = {  # what is typed: what the line must hold
 
 def snapshot(folder):
     "Every file below a folder, with its hash; None for a folder"
-    return {str(path.relative_to(folder)): None if path.is_dir() else sha256(path.read_bytes()) for path in sorted(folder.rglob("*"))}
+    return {
+        str(path.relative_to(folder)): None if path.is_dir() else sha256(path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +76,17 @@ def outcomes(tmp_path_factory, script, unprivileged):
         whole = (folder / "run" / "model.safetensors").read_bytes()
         (folder / "empty").mkdir()
         (folder / "truncated.safetensors").write_bytes(whole[:-100])
-        (folder / "other.safetensors").write_bytes(whole.replace(b'\\"depth\\": 6', b'\\"depth\\": 5'))
+        (folder / "other.safetensors").write_bytes(
+            whole.replace(b'\\"depth\\": 6', b'\\"depth\\": 5')
+        )
         (folder / "locked").chmod(0o555)
         before = snapshot(folder)
-        done = script(*words.split(), before=unprivileged, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        done = script(
+            *words.split(),
+            before=unprivileged,
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
         after = snapshot(folder)
         (folder / "locked").chmod(0o755)
         return done, before, after
@@ -93,7 +104,12 @@ def test_a_mistake_is_one_line_and_status_2(outcomes, words, message):
     assert before == after
 
 
-@pytest.mark.parametrize("name", sorted(e.name for e in entry_points(group="console_scripts") if e.value.startswith("vit_mnist.")))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        e.name for e in entry_points(group="console_scripts") if e.value.startswith("vit_mnist.")
+    ),
+)
 def test_help_in_a_second_and_a_half(script, name):
     for _ in range(3):  # a busy machine may need a second try
         start = perf_counter()

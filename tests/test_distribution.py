@@ -1,4 +1,5 @@
 "Several processes against one: the same losses, weights and accuracy; one voice; an end when one of them fails."
+
 import json
 import os
 import subprocess
@@ -32,29 +33,55 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def launch(tmp_path, processes, name="run", fail="no", accumulate=1):
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    return subprocess.run([sys.executable, *start, script, tmp_path / name, fail, str(accumulate)], env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
+    start = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        if processes > 1
+        else []
+    )
+    return subprocess.run(
+        [sys.executable, *start, script, tmp_path / name, fail, str(accumulate)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
 
 
 def results(folder):
-    losses = torch.tensor([float(loss) for loss in (folder / "losses").read_text().split()], dtype=torch.float64)
-    return losses, load_file(folder / "model.safetensors"), json.loads((folder / "metrics.json").read_text())
+    losses = torch.tensor(
+        [float(loss) for loss in (folder / "losses").read_text().split()], dtype=torch.float64
+    )
+    return (
+        losses,
+        load_file(folder / "model.safetensors"),
+        json.loads((folder / "metrics.json").read_text()),
+    )
 
 
 def test_two_processes_do_what_one_does(tmp_path):
     one, two = launch(tmp_path, 1, "one"), launch(tmp_path, 2, "two", accumulate=3)
-    for done in (one, two): assert done.returncode == 0, done.stderr
+    for done in (one, two):
+        assert done.returncode == 0, done.stderr
     assert "1 process on cpu, 1 thread;" in one.stdout
-    assert two.stdout.count("2 processes on cpu, 1 thread each;") == 1  # the main process speaks, and only it
-    (losses, weights, metrics), (losses2, weights2, metrics2) = (results(tmp_path / name) for name in ("one", "two"))
+    assert (
+        two.stdout.count("2 processes on cpu, 1 thread each;") == 1
+    )  # the main process speaks, and only it
+    (losses, weights, metrics), (losses2, weights2, metrics2) = (
+        results(tmp_path / name) for name in ("one", "two")
+    )
     assert len(losses) == 50 and (losses - losses2).abs().max() < 1e-5
     assert max((weights[key] - weights2[key]).abs().max() for key in weights) < 1e-4
     assert weights.keys() == weights2.keys()  # no prefix of a wrapper
     for key in ("test_accuracy", "valid_accuracy"):  # every image counts once
         size = 10_000 if key.startswith("test") else 2_000
-        assert abs(metrics2[key] * size - round(metrics2[key] * size)) < 1e-6 and abs(metrics[key] - metrics2[key]) * size < 1.5
+        assert (
+            abs(metrics2[key] * size - round(metrics2[key] * size)) < 1e-6
+            and abs(metrics[key] - metrics2[key]) * size < 1.5
+        )
     assert abs(metrics["test_loss"] - metrics2["test_loss"]) < 1e-4
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
+        path.name for path in (tmp_path / "one").iterdir()
+    )
 
 
 def test_a_failing_worker_ends_the_run_with_its_message(tmp_path):
@@ -64,8 +91,31 @@ def test_a_failing_worker_ends_the_run_with_its_message(tmp_path):
 
 
 def test_processes_do_not_wait_for_gradients_that_a_model_never_has(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python", Path(sys.executable).with_name("vit_mnist_train"),
-               "--model", "look_vit", "--model-args", '{"size": "tiny"}', "--limit", "512", "--epochs", "1", "--valid-size", "0", "--device", "cpu", "--tracking", "disabled", "--out", tmp_path / "run"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "--no-python",
+        Path(sys.executable).with_name("vit_mnist_train"),
+        "--model",
+        "look_vit",
+        "--model-args",
+        '{"size": "tiny"}',
+        "--limit",
+        "512",
+        "--epochs",
+        "1",
+        "--valid-size",
+        "0",
+        "--device",
+        "cpu",
+        "--tracking",
+        "disabled",
+        "--out",
+        tmp_path / "run",
+    ]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy") == 1  # the main process speaks
@@ -90,10 +140,22 @@ def test_evaluation_is_exact_whatever_the_number_of_processes(tmp_path, processe
     script = tmp_path / "evaluate.py"
     script.write_text(EVALUATE)
     found = []
-    for start in ([], ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]):
-        done = subprocess.run([sys.executable, *start, script], env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
+    for start in (
+        [],
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"],
+    ):
+        done = subprocess.run(
+            [sys.executable, *start, script],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
         assert done.returncode == 0, done.stderr
         found.append({line for line in done.stdout.splitlines() if line.startswith("RESULT")})
-    alone, together = [{line.split()[1]: tuple(map(float, line.split()[2:])) for line in lines} for lines in found]
+    alone, together = [
+        {line.split()[1]: tuple(map(float, line.split()[2:])) for line in lines} for lines in found
+    ]
     assert len(found[1]) == 3  # all processes say the same
-    for n, (loss, accuracy) in alone.items(): assert together[n] == pytest.approx((loss, accuracy), rel=1e-6)
+    for n, (loss, accuracy) in alone.items():
+        assert together[n] == pytest.approx((loss, accuracy), rel=1e-6)

@@ -1,4 +1,5 @@
 "README and site: made from the notebooks, and checked by a checker that finds planted faults."
+
 import re
 import sys
 from pathlib import Path
@@ -20,12 +21,22 @@ def test_readme_comes_from_the_index_notebook():
     assert {ROOT / name for name in pictures} == set((ROOT / "nbs" / "images").glob("index-*.png"))
 
 
-NOTEBOOKS = [path for path in sorted((ROOT / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+NOTEBOOKS = [
+    path
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb"))
+    if ".ipynb_checkpoints" not in path.parts
+]
 
 
 def test_the_sidebar_lists_every_notebook_once():
-    sections = yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text())["website"]["sidebar"]["contents"]
-    listed = [name for entry in sections for name in ([entry] if isinstance(entry, str) else entry["contents"])]
+    sections = yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text())["website"]["sidebar"][
+        "contents"
+    ]
+    listed = [
+        name
+        for entry in sections
+        for name in ([entry] if isinstance(entry, str) else entry["contents"])
+    ]
     assert sorted(listed) == sorted(path.relative_to(ROOT / "nbs").as_posix() for path in NOTEBOOKS)
 
 
@@ -33,12 +44,24 @@ def test_the_sidebar_lists_every_notebook_once():
 def test_outputs_are_there_and_pictures_say_what_is_on_them(path):
     for cell in nbformat.read(path, 4).cells:
         if cell.cell_type == "code":
-            directives = "\n".join(line for line in cell.source.splitlines() if line.startswith("#|"))
+            directives = "\n".join(
+                line for line in cell.source.splitlines() if line.startswith("#|")
+            )
             assert not any(output.output_type == "error" for output in cell.outputs), cell.source
-            assert cell.outputs or "slow" not in directives, f"a slow cell that was never run:\n{cell.source}"
-            assert cell.outputs or cell.source.splitlines()[-1:] != ["fig"], f"a picture that was never drawn:\n{cell.source}"
-            pictures = any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {}))
-            assert not pictures or "fig-alt:" in directives, f"a picture without alternative text:\n{cell.source}"
+            assert cell.outputs or "slow" not in directives, (
+                f"a slow cell that was never run:\n{cell.source}"
+            )
+            assert cell.outputs or cell.source.splitlines()[-1:] != ["fig"], (
+                f"a picture that was never drawn:\n{cell.source}"
+            )
+            pictures = any(
+                kind.startswith("image/")
+                for output in cell.outputs
+                for kind in output.get("data", {})
+            )
+            assert not pictures or "fig-alt:" in directives, (
+                f"a picture without alternative text:\n{cell.source}"
+            )
             for line in re.findall(r"^#\|\s*(fig-alt:.*)", directives, re.MULTILINE):
                 yaml.safe_load(line)  # as Quarto reads it: a colon in the text would be a fault
 
@@ -48,7 +71,12 @@ GOOD = '<html><body id="top"><a href="other.html#there">o</a><a href="https://ex
 
 @pytest.fixture
 def site(tmp_path):
-    for name, text in {"index.html": GOOD, "other.html": '<p id="there"><a href="./">home</a></p>', "p.png": "", "s.js": ""}.items():
+    for name, text in {
+        "index.html": GOOD,
+        "other.html": '<p id="there"><a href="./">home</a></p>',
+        "p.png": "",
+        "s.js": "",
+    }.items():
         (tmp_path / name).write_text(text)
     return tmp_path
 
@@ -57,15 +85,22 @@ def test_a_whole_site_has_no_fault(site):
     assert check(site) == []
 
 
-@pytest.mark.parametrize("was, planted, fault", [
-    ("other.html#there", "gone.html", "no such file: gone.html"),
-    ("#there", "#nowhere", "no such anchor: other.html#nowhere"),
-    ("s.js", "gone.js", "no such file: gone.js"),
-    ("p.png", "../outside.png", "no such file: ../outside.png"),
-    (' alt="a picture"', "", "image without alternative text: p.png"),
-    ("<script", '<link rel="stylesheet" href="https://example.com/a.css"><script', "loads https://example.com/a.css from another host"),
-    ("</body>", '<div><a href="raw.html">raw</a></div></body>', "no such file: raw.html"),
-])
+@pytest.mark.parametrize(
+    "was, planted, fault",
+    [
+        ("other.html#there", "gone.html", "no such file: gone.html"),
+        ("#there", "#nowhere", "no such anchor: other.html#nowhere"),
+        ("s.js", "gone.js", "no such file: gone.js"),
+        ("p.png", "../outside.png", "no such file: ../outside.png"),
+        (' alt="a picture"', "", "image without alternative text: p.png"),
+        (
+            "<script",
+            '<link rel="stylesheet" href="https://example.com/a.css"><script',
+            "loads https://example.com/a.css from another host",
+        ),
+        ("</body>", '<div><a href="raw.html">raw</a></div></body>', "no such file: raw.html"),
+    ],
+)
 def test_the_checker_finds(site, was, planted, fault):
     (site / "index.html").write_text(GOOD.replace(was, planted))
     assert check(site) == [f"index.html: {fault}"]

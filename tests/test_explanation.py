@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from vit_mnist.data import load_data
-from vit_mnist.errors import UserError
+from vit_mnist.core import UserError
 from vit_mnist.explanation import explain, list_methods
 from vit_mnist.faithfulness import deletion_curve
 from vit_mnist.methods import METHODS
@@ -41,14 +41,25 @@ def zoo(name):
 
 def state(model):
     "All that an explanation might change"
-    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
+    hooks = [
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
+        for m in model.modules()
+    ]
     tensors = {key: value.clone() for key, value in model.state_dict().items()}
     gradients = [p.grad is not None and p.grad.eq(7).all().item() for p in model.parameters()]
-    return [m.training for m in model.modules()], hooks, [set(vars(m)) for m in model.modules()], gradients, tensors
+    return (
+        [m.training for m in model.modules()],
+        hooks,
+        [set(vars(m)) for m in model.modules()],
+        gradients,
+        tensors,
+    )
 
 
 def same(before, after):
-    return before[:-1] == after[:-1] and all(torch.equal(value, after[-1][key]) for key, value in before[-1].items())
+    return before[:-1] == after[:-1] and all(
+        torch.equal(value, after[-1][key]) for key, value in before[-1].items()
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -66,18 +77,31 @@ def test_every_method_on_every_model(name, method):
         rng = torch.get_rng_state()
         heats.append(explain(model, digits(), method, target=3, **options))
         assert torch.equal(torch.get_rng_state(), rng)
-    assert heats[0].shape == (2, 28, 28) and heats[0].isfinite().all() and not heats[0].requires_grad
+    assert (
+        heats[0].shape == (2, 28, 28) and heats[0].isfinite().all() and not heats[0].requires_grad
+    )
     assert torch.equal(*heats)
     assert same(before, state(model))
 
 
 def test_what_is_claimed():
     "38 models have one grid of tokens; what follows attention through all layers works for these but jet_vit, and for more"
-    works = {name: set(list_methods(create_model(name, size="tiny"))) for name in ("vit", "vit_5", "cct", "jet_vit", "max_vit", "mlp")}
+    works = {
+        name: set(list_methods(create_model(name, size="tiny")))
+        for name in ("vit", "vit_5", "cct", "jet_vit", "max_vit", "mlp")
+    }
     assert works["vit"] == works["vit_5"] == set(METHODS)
     assert works["cct"] == set(METHODS) - {"legrad"}
     assert works["jet_vit"] == works["max_vit"] == set(METHODS) - {*TOKENS, "legrad"}
-    assert works["mlp"] == {"random", "centre", "ink", "gradient", "input_x_gradient", "integrated_gradients", "occlusion"}
+    assert works["mlp"] == {
+        "random",
+        "centre",
+        "ink",
+        "gradient",
+        "input_x_gradient",
+        "integrated_gradients",
+        "occlusion",
+    }
 
 
 class OnePatch(nn.Module):
@@ -88,10 +112,14 @@ class OnePatch(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, images):
-        return self.scale * torch.stack([images[:, 0, 4:8, 8:12].sum((1, 2)), images[:, 0, 20:24, 16:20].sum((1, 2))], 1)
+        return self.scale * torch.stack(
+            [images[:, 0, 4:8, 8:12].sum((1, 2)), images[:, 0, 20:24, 16:20].sum((1, 2))], 1
+        )
 
 
-@pytest.mark.parametrize("method", ["gradient", "input_x_gradient", "integrated_gradients", "occlusion"])
+@pytest.mark.parametrize(
+    "method", ["gradient", "input_x_gradient", "integrated_gradients", "occlusion"]
+)
 def test_a_model_of_ones_own_that_looks_at_one_patch(method):
     images = digits().clone()
     images[:, :, 4:8, 8:12] = images[:, :, 20:24, 16:20] = 255
@@ -123,25 +151,65 @@ explain(model, images, "integrated_gradients")
 
 
 def test_without_captum_one_line_says_how_to_get_it():
-    done = subprocess.run([sys.executable, "-c", NO_CAPTUM], capture_output=True, text=True, timeout=600)
-    assert done.returncode and done.stderr.splitlines()[-1].endswith("this method needs captum: pip install 'vit_mnist[explain]'")
+    done = subprocess.run(
+        [sys.executable, "-c", NO_CAPTUM], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode and done.stderr.splitlines()[-1].endswith(
+        "this method needs captum: pip install 'vit_mnist[explain]'"
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_deletion_curve_is_what_quantus_computes():
     quantus = pytest.importorskip("quantus")
     model, images = load_pretrained("explain"), load_data().test.images[:6]
-    x, black = model_input(model, images), model_input(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8)).max().item()
-    heat = torch.rand(6, 7, 7, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 1).repeat_interleave(4, 2)  # every patch its own value
-    flip = quantus.PixelFlipping(features_in_step=16, perturb_baseline=black, normalise=False, abs=False, return_auc_per_sample=False, disable_warnings=True)
-    theirs = flip(model=model, x_batch=x.numpy(), y_batch=model(x).argmax(1).numpy(), a_batch=heat[:, None].numpy(), device="cpu", softmax=True)
-    assert torch.allclose(deletion_curve(model, images, heat, points=50)[:, 1:], torch.tensor(theirs, dtype=torch.float32), atol=1e-6)
+    x, black = (
+        model_input(model, images),
+        model_input(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8)).max().item(),
+    )
+    heat = (
+        torch.rand(6, 7, 7, generator=torch.Generator().manual_seed(0))
+        .repeat_interleave(4, 1)
+        .repeat_interleave(4, 2)
+    )  # every patch its own value
+    flip = quantus.PixelFlipping(
+        features_in_step=16,
+        perturb_baseline=black,
+        normalise=False,
+        abs=False,
+        return_auc_per_sample=False,
+        disable_warnings=True,
+    )
+    theirs = flip(
+        model=model,
+        x_batch=x.numpy(),
+        y_batch=model(x).argmax(1).numpy(),
+        a_batch=heat[:, None].numpy(),
+        device="cpu",
+        softmax=True,
+    )
+    assert torch.allclose(
+        deletion_curve(model, images, heat, points=50)[:, 1:],
+        torch.tensor(theirs, dtype=torch.float32),
+        atol=1e-6,
+    )
 
 
 def test_the_command_draws_why(tmp_path):
     for i in range(2):
-        Image.fromarray(255 - load_data().test.images[i, 0].numpy()).resize((200, 200)).save(tmp_path / f"{i}.png")
-    command = [Path(sys.executable).with_name("vit_mnist_explain"), "explain", "0.png", "1.png", "--target", "3", "--method", "rollout"]
+        Image.fromarray(255 - load_data().test.images[i, 0].numpy()).resize((200, 200)).save(
+            tmp_path / f"{i}.png"
+        )
+    command = [
+        Path(sys.executable).with_name("vit_mnist_explain"),
+        "explain",
+        "0.png",
+        "1.png",
+        "--target",
+        "3",
+        "--method",
+        "rollout",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, "rollout of 2 images is in why.png\n"), done.stderr
     assert Image.open(tmp_path / "why.png").width > 300
@@ -164,6 +232,8 @@ def test_three_hundred_relevance_maps_a_second():
                 model(part)
 
     explain(model, images[:100])
-    alone, explained = (min(seconds(call) for _ in range(3)) for call in (plain, lambda: explain(model, images)))
+    alone, explained = (
+        min(seconds(call) for _ in range(3)) for call in (plain, lambda: explain(model, images))
+    )
     print(f"{1000 / explained:.0f} images a second, {explained / alone:.1f} times a forward pass")
     assert 1000 / explained > 300

@@ -1,4 +1,5 @@
 "The built packages: what is in them, and a short training run where nothing else is."
+
 import os
 import re
 import shutil
@@ -18,12 +19,20 @@ UV = Path(sys.executable).with_name("uv")
 def built(tmp_path_factory):
     "The folder with wheel and source archive, built from a copy of what git tracks"
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).rstrip("\0").split("\0"):
-        if name.startswith(("nbs/", "tests/", "tools/")): continue  # so nothing that is packed can come from there
+    for name in (
+        subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+        .rstrip("\0")
+        .split("\0")
+    ):
+        if name.startswith(("nbs/", "tests/", "tools/")):
+            continue  # so nothing that is packed can come from there
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, source / name)
-    subprocess.run([sys.executable, "-m", "build", "--installer", "uv", "--outdir", out, source], check=True,
-                   env={**os.environ, "PATH": f"{UV.parent}:{os.environ['PATH']}"})
+    subprocess.run(
+        [sys.executable, "-m", "build", "--installer", "uv", "--outdir", out, source],
+        check=True,
+        env={**os.environ, "PATH": f"{UV.parent}:{os.environ['PATH']}"},
+    )
     return out
 
 
@@ -31,30 +40,69 @@ def test_wheel_holds_data_licences_and_static_files(built):
     names = set(zipfile.ZipFile(next(built.glob("*.whl"))).namelist())
     tracked = subprocess.check_output(["git", "ls-files", "vit_mnist"], cwd=ROOT, text=True).split()
     assert set(tracked) <= names
-    assert {"LICENSE", "vit_mnist/mnist/LICENSE"} <= {name.split("licenses/")[-1] for name in names if "licenses/" in name}
+    assert {"LICENSE", "vit_mnist/mnist/LICENSE"} <= {
+        name.split("licenses/")[-1] for name in names if "licenses/" in name
+    }
 
 
 def test_wheel_names_its_extras(built):
     wheel = zipfile.ZipFile(next(built.glob("*.whl")))
-    metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
+    metadata = wheel.read(
+        next(name for name in wheel.namelist() if name.endswith("METADATA"))
+    ).decode()
     for extra, package in {"explain": "captum", "tune": "optuna", "pipeline": "dvc"}.items():
-        assert re.search(rf"^Requires-Dist: {package}\b.*extra == .{extra}.$", metadata, re.MULTILINE), extra
+        assert re.search(
+            rf"^Requires-Dist: {package}\b.*extra == .{extra}.$", metadata, re.MULTILINE
+        ), extra
 
 
 def test_source_archive_builds_the_same_wheel(built, tmp_path):
     tarfile.open(next(built.glob("*.tar.gz"))).extractall(tmp_path, filter="data")
-    subprocess.run([UV, "build", "--wheel", "--quiet", "--out-dir", tmp_path, next(tmp_path.glob("vit_mnist-*"))], check=True)
-    again, first = (set(zipfile.ZipFile(next(folder.glob("*.whl"))).namelist()) for folder in (tmp_path, built))
+    subprocess.run(
+        [
+            UV,
+            "build",
+            "--wheel",
+            "--quiet",
+            "--out-dir",
+            tmp_path,
+            next(tmp_path.glob("vit_mnist-*")),
+        ],
+        check=True,
+    )
+    again, first = (
+        set(zipfile.ZipFile(next(folder.glob("*.whl"))).namelist()) for folder in (tmp_path, built)
+    )
     assert again == first
 
 
 def test_wheel_trains_where_nothing_else_is(built, tmp_path):
-    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
+    subprocess.run(
+        [UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True
+    )
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([UV, "pip", "install", "--quiet", "--python", python, next(built.glob("*.whl"))], check=True)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"VIT_MNIST_HOME": str(tmp_path / "data")}
-    where = subprocess.run([python, "-c", "import vit_mnist; print(vit_mnist.__file__)"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    subprocess.run(
+        [UV, "pip", "install", "--quiet", "--python", python, next(built.glob("*.whl"))], check=True
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
+        "VIT_MNIST_HOME": str(tmp_path / "data")
+    }
+    where = subprocess.run(
+        [python, "-c", "import vit_mnist; print(vit_mnist.__file__)"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert where.startswith(str(tmp_path))
-    done = subprocess.run([python.with_name("vit_mnist_train"), "--limit", "512", "--epochs", "1", "--out", "run"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [python.with_name("vit_mnist_train"), "--limit", "512", "--epochs", "1", "--out", "run"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0 and "test accuracy" in done.stdout, done.stderr
     assert (tmp_path / "run" / "model.safetensors").stat().st_size > 100_000

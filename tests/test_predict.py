@@ -1,4 +1,5 @@
 "vit_mnist_predict and vit_mnist_evaluate as people run them: good and bad files, limits, start-up."
+
 import json
 import os
 import random
@@ -35,10 +36,12 @@ def many_passes():
     file = BytesIO()
     Image.new("L", (2000, 2000)).save(file, "JPEG", progressive=True)
     whole = file.getvalue()
-    return whole[:-2] + whole[whole.rindex(b"\xff\xda"):-2] * 10_000 + whole[-2:]
+    return whole[:-2] + whole[whole.rindex(b"\xff\xda") : -2] * 10_000 + whole[-2:]
 
 
-def test_bad_images_are_one_line_each_and_the_good_ones_are_answered(tmp_path, script, unprivileged):
+def test_bad_images_are_one_line_each_and_the_good_ones_are_answered(
+    tmp_path, script, unprivileged
+):
     folder = tmp_path / "images"
     folder.mkdir()
     digit(0).save(folder / "good.png")
@@ -47,11 +50,17 @@ def test_bad_images_are_one_line_each_and_the_good_ones_are_answered(tmp_path, s
     whole = (folder / "good.png").read_bytes()
     (folder / "text.png").write_text("no image")
     (folder / "empty.png").touch()
-    (folder / "half.png").write_bytes(whole[:len(whole) // 2])
+    (folder / "half.png").write_bytes(whole[: len(whole) // 2])
     (folder / "half.jpg").write_bytes((folder / "good.jpg").read_bytes()[:-500])
     (folder / "line\nbreak.png").write_text("no image")
     (folder / "escape\x1b[2J.png").write_text("no image")
-    for name, size in {"dot": (1, 1), "line": (20000, 1), "blank": (100, 100), "bomb": (30000, 30000), "large bomb": (4999, 4999)}.items():
+    for name, size in {
+        "dot": (1, 1),
+        "line": (20000, 1),
+        "blank": (100, 100),
+        "bomb": (30000, 30000),
+        "large bomb": (4999, 4999),
+    }.items():
         Image.new("L", size).save(folder / f"{name}.png")
     Image.new("RGBA", (4999, 4999)).save(folder / "deep bomb.png")
     (folder / "passes.jpg").write_bytes(many_passes())
@@ -65,18 +74,44 @@ def test_bad_images_are_one_line_each_and_the_good_ones_are_answered(tmp_path, s
 
     env = {**os.environ, "MEMORY": str(tmp_path / "memory")}
     predict = Path(sys.executable).parent / "vit_mnist_predict"
-    done = subprocess.run([*unprivileged, sys.executable, "-c", MEASURE, predict, "fast", *names],
-                          cwd=folder, env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [*unprivileged, sys.executable, "-c", MEASURE, predict, "fast", *names],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     said = {"good.png": 7, "good.jpg": 2, "good, with\\na line break.png": 1}
-    wrong = {"text.png": "not a PNG or JPEG", "empty.png": "an empty file", "half.png": "damaged", "half.jpg": "damaged",
-             "line\\nbreak.png": "not a PNG or JPEG", "escape\\x1b[2J.png": "not a PNG or JPEG", "dot.png": "1 x 1 pixels", "line.png": "20000 x 1 pixels",
-             "blank.png": "no ink", "bomb.png": "more than 25,000,000 pixels", "large bomb.png": "no ink", "deep bomb.png": "no ink",
-             "passes.jpg": "suspiciously many passes", "locked.png": "permission denied", "folder.png": "a folder without", "pipe.png": "a pipe",
-             "huge.png": "more than 32 MB", "missing.png": "no such file"}
+    wrong = {
+        "text.png": "not a PNG or JPEG",
+        "empty.png": "an empty file",
+        "half.png": "damaged",
+        "half.jpg": "damaged",
+        "line\\nbreak.png": "not a PNG or JPEG",
+        "escape\\x1b[2J.png": "not a PNG or JPEG",
+        "dot.png": "1 x 1 pixels",
+        "line.png": "20000 x 1 pixels",
+        "blank.png": "no ink",
+        "bomb.png": "more than 25,000,000 pixels",
+        "large bomb.png": "no ink",
+        "deep bomb.png": "no ink",
+        "passes.jpg": "suspiciously many passes",
+        "locked.png": "permission denied",
+        "folder.png": "a folder without",
+        "pipe.png": "a pipe",
+        "huge.png": "more than 32 MB",
+        "missing.png": "no such file",
+    }
     assert done.returncode == 1
     assert dict(line.split(": ", 1) for line in done.stdout.splitlines()).keys() == said.keys()
-    assert all(line.split(": ", 1)[1].startswith(f"{said[line.split(': ', 1)[0]]} (") for line in done.stdout.splitlines())
-    lines = [line.removeprefix("vit_mnist_predict: ").split(": ", 1) for line in done.stderr.splitlines()]
+    assert all(
+        line.split(": ", 1)[1].startswith(f"{said[line.split(': ', 1)[0]]} (")
+        for line in done.stdout.splitlines()
+    )
+    lines = [
+        line.removeprefix("vit_mnist_predict: ").split(": ", 1) for line in done.stderr.splitlines()
+    ]
     assert sorted(name for name, _ in lines) == sorted(wrong)
     for name, message in lines:
         assert wrong[name] in message
@@ -92,20 +127,29 @@ def test_standard_input_folders_and_patterns(tmp_path, script):
     digit(2).save(tmp_path / "x1.png")
     digit(3).save(tmp_path / "input.png")
     with open(tmp_path / "input.png", "rb") as file:
-        done = script("vit_mnist_predict", FAST, "--json", "-", "more", "x?.png", cwd=tmp_path, stdin=file)
+        done = script(
+            "vit_mnist_predict", FAST, "--json", "-", "more", "x?.png", cwd=tmp_path, stdin=file
+        )
     found = answers(done)
     assert (done.returncode, done.stderr) == (0, "")
     assert [a["file"] for a in found] == ["-", "more/a.png", "more/b.JPG", "x1.png"]
     assert [a["digit"] for a in found] == TEST.labels[[3, 1, 0, 2]].tolist()
     for a in found:
-        assert set(a) == {"file", "digit", "probabilities"} and abs(sum(a["probabilities"]) - 1) < 1e-4
-        assert len(a["probabilities"]) == 10 and max(a["probabilities"]) == a["probabilities"][a["digit"]]
+        assert (
+            set(a) == {"file", "digit", "probabilities"} and abs(sum(a["probabilities"]) - 1) < 1e-4
+        )
+        assert (
+            len(a["probabilities"]) == 10
+            and max(a["probabilities"]) == a["probabilities"][a["digit"]]
+        )
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path, trained):
     digit(0).save(tmp_path / "digit.png")
     words = [Path(sys.executable).parent / "vit_mnist_predict", trained, *["digit.png"] * 20]
-    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         process.stdout.close()
         assert (process.stderr.read(), process.wait(timeout=600)) == (b"", 1)
 
@@ -114,8 +158,19 @@ def test_a_closed_pipe_is_no_traceback(tmp_path, trained):
 def test_a_full_disk_is_one_line(tmp_path, script, trained):
     digit(0).save(tmp_path / "digit.png")
     with open("/dev/full", "w") as full:
-        done = script("vit_mnist_predict", trained, tmp_path / "digit.png", capture_output=False, stdout=full, stderr=subprocess.PIPE)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "No space left" in done.stderr
+        done = script(
+            "vit_mnist_predict",
+            trained,
+            tmp_path / "digit.png",
+            capture_output=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert (
+        done.returncode == 2
+        and len(done.stderr.splitlines()) == 1
+        and "No space left" in done.stderr
+    )
 
 
 def test_a_folder_and_its_model_alone_are_evaluated_alike(tmp_path, script, trained):
@@ -131,7 +186,15 @@ def test_a_folder_and_its_model_alone_are_evaluated_alike(tmp_path, script, trai
 
     alone = tmp_path / "model.safetensors"
     alone.write_bytes((trained / "model.safetensors").read_bytes())
-    script("vit_mnist_evaluate", alone, "--limit", "999", "--out", tmp_path / "new" / "folder", check=True)
+    script(
+        "vit_mnist_evaluate",
+        alone,
+        "--limit",
+        "999",
+        "--out",
+        tmp_path / "new" / "folder",
+        check=True,
+    )
     part = json.loads((tmp_path / "new" / "folder" / "metrics.json").read_text())
     assert part["images"] == 999 == sum(map(sum, part["confusion"]))
     assert [sum(row) for row in part["confusion"]] == TEST.labels[:999].bincount().tolist()
@@ -139,15 +202,30 @@ def test_a_folder_and_its_model_alone_are_evaluated_alike(tmp_path, script, trai
 
 def test_predict_imports_no_more_than_it_needs(tmp_path, trained):
     digit(0).save(tmp_path / "digit.png")
-    code = ("import sys; from vit_mnist.cli import vit_mnist_predict; status = vit_mnist_predict(run=sys.argv[1], images=sys.argv[2:]); "
-            "print(status, [m for m in ('torchvision', 'matplotlib', 'sklearn', 'scipy', 'pandas', 'triton', 'wandb', 'accelerate', 'IPython') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code, trained, tmp_path / "digit.png"], capture_output=True, text=True, timeout=600, check=True)
+    code = (
+        "import sys; from vit_mnist.cli import vit_mnist_predict; status = vit_mnist_predict(run=sys.argv[1], images=sys.argv[2:]); "
+        "print(status, [m for m in ('torchvision', 'matplotlib', 'sklearn', 'scipy', 'pandas', 'triton', 'wandb', 'accelerate', 'IPython') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, trained, tmp_path / "digit.png"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
 def test_predict_starts_in_at_most_one_and_a_half_times_import_torch(tmp_path, trained):
     digit(0).save(tmp_path / "digit.png")
-    commands = {"torch": [sys.executable, "-c", "import torch"], "predict": [Path(sys.executable).parent / "vit_mnist_predict", trained, tmp_path / "digit.png"]}
+    commands = {
+        "torch": [sys.executable, "-c", "import torch"],
+        "predict": [
+            Path(sys.executable).parent / "vit_mnist_predict",
+            trained,
+            tmp_path / "digit.png",
+        ],
+    }
     best = dict.fromkeys(commands, float("inf"))
     for _ in range(4):  # the best of a few, alternating: other processes may be running
         for name, words in commands.items():
@@ -161,7 +239,12 @@ def test_predict_starts_in_at_most_one_and_a_half_times_import_torch(tmp_path, t
 
 def test_97_percent_of_500_foreign_digits(tmp_path, script):
     rng = random.Random(0)
-    kinds = [Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
+    kinds = [
+        Image.Resampling.NEAREST,
+        Image.Resampling.BILINEAR,
+        Image.Resampling.BICUBIC,
+        Image.Resampling.LANCZOS,
+    ]
     chosen = rng.sample(range(10_000), 500)
     for i in chosen:
         side = rng.randint(100, 1000)

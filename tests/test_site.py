@@ -1,4 +1,5 @@
 "The built site: nothing broken, every public name in the reference, pages alive in a real browser in light and dark, narrow and wide."
+
 import dataclasses
 import importlib
 import inspect
@@ -28,7 +29,13 @@ def site():
     "The folder that VIT_MNIST_SITE names, for example Quarto's; else the site is built now"
     if folder := os.environ.get("VIT_MNIST_SITE"):
         return Path(folder).resolve()
-    built = subprocess.run([sys.executable, ROOT / "tools" / "docs.py"], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    built = subprocess.run(
+        [sys.executable, ROOT / "tools" / "docs.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert built.returncode == 0, built.stdout + built.stderr
     return ROOT / "_docs"
 
@@ -36,6 +43,7 @@ def site():
 @pytest.fixture(scope="module")
 def address(site):
     "Where the site is served: scripts that are modules, as Quarto's, load from no file"
+
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
             pass
@@ -51,8 +59,15 @@ def test_nothing_is_broken_and_nothing_comes_from_another_host(site):
 
 
 def test_every_notebook_has_its_page(site):
-    notebooks = [path.relative_to(ROOT / "nbs") for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
-    pages = {path.with_name(re.sub(r"^\d+_", "", path.stem)).with_suffix(".html").as_posix() for path in notebooks}
+    notebooks = [
+        path.relative_to(ROOT / "nbs")
+        for path in (ROOT / "nbs").rglob("*.ipynb")
+        if ".ipynb_checkpoints" not in path.parts
+    ]
+    pages = {
+        path.with_name(re.sub(r"^\d+_", "", path.stem)).with_suffix(".html").as_posix()
+        for path in notebooks
+    }
     assert pages <= {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
 
 
@@ -64,7 +79,11 @@ def plain(words):
     return re.sub(r"[^\w]+", "", unescape(re.sub(r"<[^>]+>", "", words)))
 
 
-MODULES = [path.stem for path in sorted((ROOT / "vit_mnist").glob("*.py")) if not path.stem.startswith("_") and path.stem != "all"]
+MODULES = [
+    path.stem
+    for path in sorted((ROOT / "vit_mnist").glob("*.py"))
+    if not path.stem.startswith("_") and path.stem != "all"
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -75,10 +94,16 @@ def test_every_public_name_is_in_the_reference_with_its_docments(site, name):
     for public in module.__all__:
         value = getattr(module, public)
         if not (inspect.isfunction(value) or inspect.isclass(value)):
-            assert re.search(rf"^[^\n=]*\b{public}\b[^\n=]*=", unescape(re.sub(r"<[^>]+>", "", page)), re.MULTILINE), f"the page does not say what {public} is"
+            assert re.search(
+                rf"^[^\n=]*\b{public}\b[^\n=]*=",
+                unescape(re.sub(r"<[^>]+>", "", page)),
+                re.MULTILINE,
+            ), f"the page does not say what {public} is"
             continue
         assert public.lower() in anchors, f"no heading for {public}"
-        told = docments(value) if inspect.isfunction(value) or dataclasses.is_dataclass(value) else {}
+        told = (
+            docments(value) if inspect.isfunction(value) or dataclasses.is_dataclass(value) else {}
+        )
         missing = [key for key, comment in told.items() if comment and plain(comment) not in words]
         assert not missing, f"{public}: not told what {missing} are"
 
@@ -96,14 +121,20 @@ def test_pages_fit_and_are_readable(address, visit, tmp_path, name, scheme, widt
     page = visit(f"{address}/{name}", viewport={"width": width, "height": 800}, color_scheme=scheme)
     page.screenshot(path=tmp_path / "page.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    ink, paper = page.evaluate("() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor] }")
+    ink, paper = page.evaluate(
+        "() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor] }"
+    )
     brightness = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in (ink, paper)]
-    assert abs(brightness[0] - brightness[1]) > 120 and (brightness[1] > 128) == (scheme == "light"), (ink, paper)
+    assert abs(brightness[0] - brightness[1]) > 120 and (brightness[1] > 128) == (
+        scheme == "light"
+    ), (ink, paper)
 
 
 def test_the_home_page_opens_with_a_live_explorer(address, visit):
     page = visit(f"{address}/index.html", viewport={"width": 1280, "height": 800})
-    assert page.locator("canvas[data-control=query]").first.bounding_box()["y"] < 800, "not on the first screen"
+    assert page.locator("canvas[data-control=query]").first.bounding_box()["y"] < 800, (
+        "not on the first screen"
+    )
 
     def changes(act, label, canvases=(0, 1)):
         before = pictures(page)
@@ -113,8 +144,18 @@ def test_the_home_page_opens_with_a_live_explorer(address, visit):
 
     page.locator("vit-attention").first.scroll_into_view_if_needed()
     changes(lambda: click_patch(page, 2, 4), "patch (2, 4) looks")
-    changes(lambda: (page.locator("canvas[data-control=query]").focus(), page.keyboard.press("ArrowLeft")), "patch (2, 3) looks")
-    changes(lambda: (page.locator("[data-control=layer]").focus(), page.keyboard.press("Home")), "Layer 0", [1])
+    changes(
+        lambda: (
+            page.locator("canvas[data-control=query]").focus(),
+            page.keyboard.press("ArrowLeft"),
+        ),
+        "patch (2, 3) looks",
+    )
+    changes(
+        lambda: (page.locator("[data-control=layer]").focus(), page.keyboard.press("Home")),
+        "Layer 0",
+        [1],
+    )
     changes(lambda: page.get_by_role("button", name="Image 1: 2").click(), "looks")
 
 

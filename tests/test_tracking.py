@@ -1,4 +1,5 @@
 "Weights & Biases: what the files of an offline run hold, where nothing may be written, and that no connection is tried."
+
 import json
 import os
 import shutil
@@ -39,23 +40,54 @@ from vit_mnist.cli import vit_mnist_train
 sys.argv = ["vit_mnist_train", *sys.argv[3:]]
 vit_mnist_train()
 """
-SMALL = ["--model-args", '{"depth": 1, "dim": 32, "mlp_dim": 64}', "--limit", "640", "--valid-size", "500", "--batch-size", "64", "--epochs", "3", "--device", "cpu"]
+SMALL = [
+    "--model-args",
+    '{"depth": 1, "dim": 32, "mlp_dim": 64}',
+    "--limit",
+    "640",
+    "--valid-size",
+    "500",
+    "--batch-size",
+    "64",
+    "--epochs",
+    "3",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
 def place(tmp_path):
     "An environment without a login, in which home, temporary folder and working folder are watched"
-    for name in ("home", "tmp", "work"): (tmp_path / name).mkdir()
-    keep = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "XDG", "NETRC"))}
-    return tmp_path, {**keep, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "MPLCONFIGDIR": str(tmp_path / "matplotlib"),
-                      "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),
-                      "VIT_MNIST_HOME": os.environ.get("VIT_MNIST_HOME", str(tmp_path / "data")), "OMP_NUM_THREADS": "1"}
+    for name in ("home", "tmp", "work"):
+        (tmp_path / name).mkdir()
+    keep = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("WANDB", "XDG", "NETRC"))
+    }
+    return tmp_path, {
+        **keep,
+        "HOME": str(tmp_path / "home"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "MPLCONFIGDIR": str(tmp_path / "matplotlib"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),
+        "VIT_MNIST_HOME": os.environ.get("VIT_MNIST_HOME", str(tmp_path / "data")),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def command(place, *options, last=-1):
     folder, environment = place
-    return subprocess.run([sys.executable, "-c", DRIVER, folder / "connections", str(last), *map(str, options)],
-                          cwd=folder / "work", env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", DRIVER, folder / "connections", str(last), *map(str, options)],
+        cwd=folder / "work",
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def written_outside(place):
@@ -71,33 +103,63 @@ def test_an_offline_run_killed_and_resumed_holds_every_step_once_and_all_of_it_i
     assert resumed.returncode == 0, resumed.stderr
     found = read_tracked(run)
     assert sorted(found["history"]) == list(range(1, 32)) and len(found["ids"]) == 1
-    assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 2  # one of the killed process, one of the other
+    assert (
+        len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 2
+    )  # one of the killed process, one of the other
     rows = [found["history"][step] for step in range(1, 31)]
     assert all({"loss", "grad_norm", "lr", "images_per_second"} <= set(row) for row in rows)
     assert [step for step, row in found["history"].items() if "train_loss" in row] == [10, 20, 30]
     metrics = json.loads((run / "metrics.json").read_text())
     last = found["history"][31]
     assert last["test_accuracy"] == metrics["test_accuracy"]
-    assert {path.stem for path in run.glob("*.png")} <= {key.split("/")[0] for key in last} and len(found["files"]) == len(list(run.glob("*.png")))
+    assert {path.stem for path in run.glob("*.png")} <= {key.split("/")[0] for key in last} and len(
+        found["files"]
+    ) == len(list(run.glob("*.png")))
     assert found["config"]["batch_size"] == 64 and len(found["artifacts"]) == 1
     assert set(found["config"]) >= set(Settings.__dataclass_fields__)
     assert not written_outside(place)
     assert not (folder / "connections").exists()
 
 
-ALONE = ["unshare", "--net", *(["--map-root-user"] if os.geteuid() else [])]  # a network without a single way out
+ALONE = [
+    "unshare",
+    "--net",
+    *(["--map-root-user"] if os.geteuid() else []),
+]  # a network without a single way out
 ATTEMPTS = """awk '/^Ip: [0-9]/ { print $13 }' /proc/net/snmp"""  # packets this network had no route for, whoever sent them
 
 
-@pytest.mark.skipif(subprocess.run([*ALONE, "true"], capture_output=True).returncode if shutil.which("unshare") else True, reason="needs unshare (util-linux, Linux)")
+@pytest.mark.skipif(
+    subprocess.run([*ALONE, "true"], capture_output=True).returncode
+    if shutil.which("unshare")
+    else True,
+    reason="needs unshare (util-linux, Linux)",
+)
 def test_no_process_of_an_offline_run_tries_a_connection(place):
     def attempts(words):
-        done = subprocess.run([*ALONE, "sh", "-c", f'"$@" >&2 && {ATTEMPTS}', "sh", *map(str, words)], cwd=place[0] / "work", env=place[1], capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [*ALONE, "sh", "-c", f'"$@" >&2 && {ATTEMPTS}', "sh", *map(str, words)],
+            cwd=place[0] / "work",
+            env=place[1],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
         return int(done.stdout)
 
-    assert attempts([sys.executable, "-c", "import socket; socket.socket().connect_ex(('192.0.2.1', 80))"]) == 1  # an attempt is seen
-    assert attempts([Path(sys.executable).with_name("vit_mnist_train"), *SMALL, "--out", place[0] / "run"]) == 0
+    assert (
+        attempts(
+            [sys.executable, "-c", "import socket; socket.socket().connect_ex(('192.0.2.1', 80))"]
+        )
+        == 1
+    )  # an attempt is seen
+    assert (
+        attempts(
+            [Path(sys.executable).with_name("vit_mnist_train"), *SMALL, "--out", place[0] / "run"]
+        )
+        == 0
+    )
     assert list((place[0] / "run").glob("wandb/offline-run-*/*.wandb"))
 
 
@@ -117,7 +179,10 @@ def test_logged_in_without_an_answer_goes_offline_with_a_line(place, server):
         listener.bind(("127.0.0.1", 0))
         if server == "silent":
             listener.listen()  # and never says a word
-        environment |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{listener.getsockname()[1]}"}
+        environment |= {
+            "WANDB_API_KEY": "0" * 40,
+            "WANDB_BASE_URL": f"http://127.0.0.1:{listener.getsockname()[1]}",
+        }
         start = time.monotonic()
         done = command(place, *SMALL, "--out", folder / "run")
     assert time.monotonic() - start < usual + 60  # wandb itself would wait 90 seconds

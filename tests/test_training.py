@@ -1,18 +1,33 @@
 "What a notebook cannot test of training: two processes."
+
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from vit_mnist.data import sha256
+from vit_mnist.core import sha256
 
 SCRIPTS = Path(sys.executable).parent
 
 
 def train(folder, *options):
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    return subprocess.run([SCRIPTS / "vit_mnist_train", "--out", folder, "--device", "cpu", "--tracking", "disabled", *options],
-                          capture_output=True, text=True, env=environment, timeout=300)
+    return subprocess.run(
+        [
+            SCRIPTS / "vit_mnist_train",
+            "--out",
+            folder,
+            "--device",
+            "cpu",
+            "--tracking",
+            "disabled",
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
 
 
 def test_same_seed_same_weights_in_two_processes(tmp_path):

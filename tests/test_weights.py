@@ -1,10 +1,12 @@
 "The weights in the package against what their cards say of them."
+
 import json
 import os
 
 import pytest
 
-from vit_mnist.data import load_data, sha256
+from vit_mnist.core import sha256
+from vit_mnist.data import load_data
 from vit_mnist.loop import loss_and_accuracy
 from vit_mnist.presets import find_preset
 from vit_mnist.settings import Settings
@@ -22,10 +24,24 @@ def test_shipped_weights_are_as_good_as_their_card_says(name):
 @pytest.mark.slow
 def test_the_command_on_the_card_makes_the_same_weights_again(tmp_path, script):
     card, run = read_card("fast"), tmp_path / "run"
-    script(*card["command"].split(), "--out", run, "--tracking", "disabled", env={**os.environ, "OMP_NUM_THREADS": str(card["threads"])}, check=True)
-    config, metrics = (json.loads((run / name).read_text()) for name in ("config.json", "metrics.json"))
+    script(
+        *card["command"].split(),
+        "--out",
+        run,
+        "--tracking",
+        "disabled",
+        env={**os.environ, "OMP_NUM_THREADS": str(card["threads"])},
+        check=True,
+    )
+    config, metrics = (
+        json.loads((run / name).read_text()) for name in ("config.json", "metrics.json")
+    )
     assert metrics["test_accuracy"] == pytest.approx(card["test_accuracy"], abs=3e-3)
-    other = [key for key in ("versions", "machine", "threads", "device") if config[key] != card[key]]
+    other = [
+        key for key in ("versions", "machine", "threads", "device") if config[key] != card[key]
+    ]
     if other:
-        pytest.skip(f"as good, but bit for bit is a promise for one machine, and here {' and '.join(other)} differ from the card's")
+        pytest.skip(
+            f"as good, but bit for bit is a promise for one machine, and here {' and '.join(other)} differ from the card's"
+        )
     assert sha256((run / "model.safetensors").read_bytes()) == card["sha256"]

@@ -1,10 +1,18 @@
 "Finds what is broken in a built site: links, anchors, scripts, images, and anything that would be loaded from another host."
+
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-ASSETS = {("script", "src"), ("img", "src"), ("link", "href"), ("source", "src"), ("iframe", "src"), ("video", "src")}
+ASSETS = {
+    ("script", "src"),
+    ("img", "src"),
+    ("link", "href"),
+    ("source", "src"),
+    ("iframe", "src"),
+    ("video", "src"),
+}
 
 
 class Page(HTMLParser):
@@ -23,7 +31,11 @@ class Page(HTMLParser):
         if tag == "img" and not (attrs.get("alt") or "").strip():
             self.unnamed.append((attrs.get("src") or "")[:60])
         for key in "src", "href":
-            if (tag, key) in ASSETS and attrs.get(key) and attrs.get("rel") not in ("canonical", "next", "prev"):
+            if (
+                (tag, key) in ASSETS
+                and attrs.get(key)
+                and attrs.get("rel") not in ("canonical", "next", "prev")
+            ):
                 self.assets.append(attrs[key])
 
 
@@ -32,7 +44,10 @@ def check(
 ):
     "The faults of a site, a line each; an empty list if there are none"
     site = Path(site).resolve()
-    pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    pages = {
+        path.resolve(): Page(path.read_text(encoding="utf-8"))
+        for path in sorted(site.rglob("*.html"))
+    }
     faults = [] if pages else [f"{site}: no pages"]
     for path, page in pages.items():
         name = path.relative_to(site)
@@ -50,7 +65,11 @@ def check(
             target = target / "index.html" if target.is_dir() else target
             if not target.is_relative_to(site) or not target.exists():
                 faults.append(f"{name}: no such file: {address}")
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+            elif (
+                parts.fragment
+                and target in pages
+                and unquote(parts.fragment) not in pages[target].anchors
+            ):
                 faults.append(f"{name}: no such anchor: {address}")
     return faults
 

@@ -1,4 +1,5 @@
-"Leaves the static form of widgets in saved notebooks: without a kernel JupyterLab would say \"model not found\" where a view stands."
+'Leaves the static form of widgets in saved notebooks: without a kernel JupyterLab would say "model not found" where a view stands.'
+
 import sys
 from pathlib import Path
 

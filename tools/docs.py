@@ -1,4 +1,5 @@
 "Builds the site into _docs/ and checks it: with Quarto where it is installed, else with smalldocs, which needs no network."
+
 import re
 import shutil
 import subprocess
@@ -23,15 +24,22 @@ def page_name(notebook):
 
 
 def without_numbers(text):
-    "Notebooks under the names of their pages: 00_data.ipynb is data.ipynb"
+    "Notebooks under the names of their pages: 10_data.ipynb is data.ipynb"
     return re.sub(r"\b\d+[a-z]?_(\w+\.ipynb)", r"\1", text)
 
 
 def dark_without_sass():
     "nbs/dark.scss as a stylesheet: Bootstrap in its dark mode, with our colours over it"
-    bootstrap = (Path(smalldocs.__file__).parent / "assets" / "vendor" / "bootstrap" / "bootstrap.min.css").read_text()
+    bootstrap = (
+        Path(smalldocs.__file__).parent / "assets" / "vendor" / "bootstrap" / "bootstrap.min.css"
+    ).read_text()
     dark = re.search(r"\[data-bs-theme=dark\]\{([^}]*)\}", bootstrap)[1]
-    ours = "".join(f"--bs-{name}:{value};" for name, value in re.findall(r"^\$([\w-]+): ([^;]+);", (PROC / "dark.scss").read_text(), re.MULTILINE))
+    ours = "".join(
+        f"--bs-{name}:{value};"
+        for name, value in re.findall(
+            r"^\$([\w-]+): ([^;]+);", (PROC / "dark.scss").read_text(), re.MULTILINE
+        )
+    )
     return f"{bootstrap}:root{{{dark};{ours}}}"
 
 
@@ -43,12 +51,16 @@ def render_without_quarto():
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = re.sub(r"(\]\([^)\s]*)", lambda link: without_numbers(link[1]), cell.source)
+                cell.source = re.sub(
+                    r"(\]\([^)\s]*)", lambda link: without_numbers(link[1]), cell.source
+                )
         nbformat.write(notebook, path)
         if name := page_name(notebook):
             path.rename(path.with_name(name).with_suffix(".ipynb"))
     config = yaml.safe_load((PROC / "_quarto.yml").read_text())
-    config["format"].pop("commonmark", None)  # two keys that smalldocs refuses and a reader does not see
+    config["format"].pop(
+        "commonmark", None
+    )  # two keys that smalldocs refuses and a reader does not see
     config.pop("keep-md", None)
     config["format"]["html"]["theme"]["dark"] = "dark.css"
     (PROC / "dark.css").write_text(dark_without_sass())
@@ -67,5 +79,8 @@ if __name__ == "__main__":
     else:
         render_without_quarto()
     faults = check(DOCS)
-    print("\n".join(faults) or f"{len(list(DOCS.rglob('*.html')))} pages in {DOCS.relative_to(ROOT)}/, no fault found")
+    print(
+        "\n".join(faults)
+        or f"{len(list(DOCS.rglob('*.html')))} pages in {DOCS.relative_to(ROOT)}/, no fault found"
+    )
     sys.exit(bool(faults))

@@ -1,4 +1,5 @@
 "How `make lab` starts JupyterLab: what it saves keeps the static form of widgets only."
+
 import sys
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 "Runs notebooks again in place. Cells marked `#| slow` are skipped and keep their outputs, unless `--slow` is given."
+
 import argparse
 import logging
 import os
@@ -17,7 +18,9 @@ class KeepSlow(NotebookClient):
     skipped = {"#|eval:false", "#|slow"}
 
     async def async_execute_cell(self, cell, cell_index, **kwargs):
-        directives = [line.replace(" ", "") for line in cell.source.splitlines() if line.startswith("#|")]
+        directives = [
+            line.replace(" ", "") for line in cell.source.splitlines() if line.startswith("#|")
+        ]
         if self.skipped & set(directives):
             return cell
         return await super().async_execute_cell(cell, cell_index, **kwargs)
@@ -25,7 +28,9 @@ class KeepSlow(NotebookClient):
 
 def run(path: Path):
     notebook = nbformat.read(path, as_version=4)
-    KeepSlow(notebook, timeout=3600, coalesce_streams=True, resources={"metadata": {"path": path.parent}}).execute()
+    KeepSlow(
+        notebook, timeout=3600, coalesce_streams=True, resources={"metadata": {"path": path.parent}}
+    ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     text = nbformat.writes(clean_views(notebook))
@@ -42,6 +47,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.slow:
         KeepSlow.skipped = KeepSlow.skipped - {"#|slow"}
-    for path in options.notebooks or sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
+    for path in options.notebooks or sorted(
+        p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
+    ):
         print(path.resolve().relative_to(NBS.parent), flush=True)
         run(path.resolve())
