@@ -78,7 +78,7 @@ def data_path():
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
     from vit_mnist.augment import Augment
-    from vit_mnist.core import cache_root
+    from vit_mnist.data import cache_root
     from vit_mnist.data import batches, load_data, normalise
 
     train = load_data().train

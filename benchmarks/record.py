@@ -25,7 +25,8 @@ from vit_pytorch.vit import ViT
 
 from bench import machine
 from vit_mnist.baselines import CNN
-from vit_mnist.core import cache_root, write_json
+from vit_mnist.core import write_json
+from vit_mnist.data import cache_root
 from vit_mnist.data import load_data, unpack_mnist
 from vit_mnist.weights import publish_weights
 

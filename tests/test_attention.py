@@ -25,7 +25,7 @@ from vit_mnist.data import load_data
 from vit_mnist.core import UserError
 from vit_mnist.layout import AttentionLayout, Tokens
 from vit_mnist.maps import capture_attention, unfold_windows
-from vit_mnist.model import create_model, get_layout, save_model
+from vit_mnist.model import about, create_model, save_model
 from vit_mnist.zoo import ZOO
 
 NAMES = [name for name, entry in ZOO.items() if not entry.missing and entry.layout.kind != "none"]
@@ -71,7 +71,7 @@ def test_the_zoo_is_whole():
 def test_every_attention_of_every_layer(name):
     model, images = wake_zeros(create_model(name, seed=0, size="tiny")), pictures(17)
     declared = [
-        layout for layout in get_layout(model) if layout.role != "depth"
+        layout for layout in about(model).declared if layout.role != "depth"
     ]  # from the constructor's arguments
     before = state(model)
     torch.manual_seed(1)
@@ -108,7 +108,7 @@ def test_every_attention_of_every_layer(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_inference_mode_and_bfloat16(name):
     model, images = create_model(name, seed=0, size="tiny").eval(), pictures(2)
-    count = len(get_layout(model))
+    count = len(about(model).declared)
     with torch.inference_mode(), record_attention(2) as found:
         model(images)
     assert len(found) == count

@@ -17,7 +17,6 @@ import pytest
 from fastcore.docments import docments
 from test_browser import click_patch, element, pictures, text
 
-import vit_mnist
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))

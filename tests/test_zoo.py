@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from vit_mnist.data import load_data, normalise
-from vit_mnist.model import count_parameters, create_model, get_layout, load_model, save_model
+from vit_mnist.model import about, count_parameters, create_model, load_model, save_model
 from vit_mnist.zoo import ZOO
 
 pytestmark = [
@@ -167,7 +167,7 @@ def test_layout_has_the_shapes_of_the_model(name, batch):
     model = made(name)
     with Softmaxes():
         logits(model, batch[0][:3])
-    assert shapes == [layout.shape(3) for layout in get_layout(model)]
+    assert shapes == [layout.shape(3) for layout in about(model).declared]
 
 
 @pytest.mark.parametrize("name", ["deepvit", "mp3", "simple_uvit", "cait", "pit", "max_vit"])

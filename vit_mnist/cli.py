@@ -104,7 +104,7 @@ def vit_mnist_data(
     samples: str = None,  # folder to write the first eight validation images to, as PNG files
 ):
     "Unpack or download a data set and show a summary"
-    from vit_mnist.core import cache_root
+    from vit_mnist.data import cache_root
     from vit_mnist.data import load_data
 
     found = load_data(data)

@@ -175,7 +175,7 @@ def import_submodule(
         sys.modules[package].__class__ = LazyPackage
     return import_module(name)
 
-# %% ../nbs/00_core.ipynb #fd643a5f
+# %% ../nbs/00_core.ipynb #f807e0b2
 def moved(
     module: str,  # the module in which the old names were
     **places: str,  # old name = "module.new_name", where the object is now
@@ -191,7 +191,7 @@ def moved(
 
     return find
 
-# %% ../nbs/00_core.ipynb #584c5c25
+# %% ../nbs/00_core.ipynb #dcf8fad5
 def renamed_parameters(
     **names: str,  # old name = "new_name" of a parameter
 ):  # a decorator for the function

@@ -7,18 +7,26 @@ __all__ = ['DATASETS', 'plot_digits', 'cache_root', 'mnist_hashes', 'unpack_mnis
            'load_data', 'plot_class_balance', 'class_means', 'normalise', 'batches', 'plot_patches']
 
 # %% ../nbs/10_data.ipynb #560b8072
-import gzip, hashlib, json, math, os, uuid, warnings, zlib
-from contextlib import contextmanager, redirect_stdout
+import gzip, math, os, warnings, zlib
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F
 from platformdirs import user_cache_path
 from torch import Tensor
 
-from .core import UserError, check_name
+from vit_mnist.core import (
+    UserError,
+    check_name,
+    figure,
+    make_generator,
+    moved,
+    sha256,
+    write_atomic,
+)
 
 # %% ../nbs/10_data.ipynb #47b3ab73
 def plot_digits(
@@ -314,3 +322,13 @@ def plot_patches(
         )
         axis.set(xticks=[], yticks=[])
     return fig
+
+# %% ../nbs/10_data.ipynb #a0c0ffe2
+_core = "figure", "write_atomic", "write_json", "save_picture", "sha256", "seed_generators"
+__getattr__ = moved(
+    __name__,
+    random_seed="vit_mnist.core.derive_seed",
+    generator="vit_mnist.core.make_generator",
+    own_numbers="vit_mnist.core.fork_rng",
+    **{name: f"vit_mnist.core.{name}" for name in _core},
+)

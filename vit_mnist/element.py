@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from .core import UserError, check_name
-from .model import eval_mode, get_layout, model_input
+from .model import about, eval_mode, model_input
 from .attention import record_attention
+from .model import about
 from vit_mnist.maps import (
     AttentionMaps,
     NoAttention,
     capture_attention,
     kept_attention,
-    model_name,
     token_words,
     unfold_windows,
 )
@@ -78,7 +78,7 @@ def model_facts(
 ) -> dict:  # "name", "classes", "layers", "pad" and a "note" where something cannot be shown
     "What the explorer can show of a model"
     spec = getattr(model, "spec", None)
-    facts = {"name": model_name(model), "layers": [], "pad": 0, "note": ""}
+    facts = {"name": about(model).name, "layers": [], "pad": 0, "note": ""}
     try:
         maps = capture_attention(model, images[:1])
     except NoAttention:
@@ -155,7 +155,7 @@ class AblatedHeads(nn.Module):
         off,  # pairs (layer, head), layers in the order of use
     ):
         super().__init__()
-        self.model, self.off, self.layouts = model, tuple(off), get_layout(model)
+        self.model, self.off, self.layouts = model, tuple(off), about(model).declared
         for name in ("spec", "layout"):
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from .core import UserError, check_name, figure, fork_rng
 from .model import eval_mode, model_input
 from .summary import Table
-from .maps import check_target, model_name
+from .model import about
+from .maps import check_target
 from .methods import METHODS, NEEDS, layouts_of, to_pixels
 from .relevance import relevance
 from .gradients import gradcam
@@ -108,7 +109,7 @@ def _fits(found, model, layouts):
     if NEEDS[found.needs](model, layouts):
         return
     raise UserError(
-        f"{found.name} needs {found.needs}, which {model_name(model)} does not have; for it there is: {', '.join(_working(model, layouts))}"
+        f"{found.name} needs {found.needs}, which {about(model).name} does not have; for it there is: {', '.join(_working(model, layouts))}"
     )
 
 # %% ../nbs/54_explanation.ipynb #7d9a2c9c

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .core import UserError, check_name
 from .data import load_data
-from .model import get_layout, model_input
+from .model import about, model_input
 from .maps import NoAttention, capture_attention
 
 # %% ../nbs/50_methods.ipynb #f8865e27
@@ -126,7 +126,7 @@ def layouts_of(
     images: Tensor,  # normalised; the first is looked at where the model declares nothing
 ) -> tuple:  # an `AttentionLayout` for each attention; empty if the model has none
     "Where a model's tokens lie: declared, or else seen in one run"
-    layouts = get_layout(model)
+    layouts = about(model).declared
     if layouts is not None:
         return tuple(layout for layout in layouts if layout.role != "depth")
     try:

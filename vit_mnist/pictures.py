@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from .core import UserError, figure
 from .data import Split, class_means
 from .model import eval_mode, model_input
-from .maps import AttentionMaps, input_pad, mean_map, model_name, unfold_windows
+from .model import about
+from .maps import AttentionMaps, mean_map, unfold_windows
 
 # %% ../nbs/41_pictures.ipynb #48a6cbfc
 def _over(axis, heat, image, pad):
@@ -278,7 +279,7 @@ def plot_class_attention(
     means, images, pad = (
         mean_map(model, split, layer, query).cpu(),
         class_means(split),
-        input_pad(model),
+        about(model).pad,
     )
     fig, axes = figure(means.shape[1] + 1, len(means), 0.95)
     for column, (image, maps, name) in enumerate(zip(images, means, split.classes)):
@@ -316,7 +317,7 @@ def position_embedding(
             if isinstance(found, Tensor) and found.squeeze().ndim == 2:
                 return found.detach().squeeze().cpu()
     raise UserError(
-        f"no position embedding found in {model_name(model)}: it may encode positions another way"
+        f"no position embedding found in {about(model).name}: it may encode positions another way"
     )
 
 # %% ../nbs/41_pictures.ipynb #38932ac8
@@ -358,7 +359,7 @@ def patch_filters(
         side = math.isqrt(first.in_features // channels) if isinstance(first, nn.Linear) else 0
         if side > 1 and side**2 * channels == first.in_features:
             return first.weight.detach().unflatten(1, (side, side, channels)).sum(-1).cpu()
-    raise UserError(f"{model_name(model)} does not begin with an embedding of square patches")
+    raise UserError(f"{about(model).name} does not begin with an embedding of square patches")
 
 # %% ../nbs/41_pictures.ipynb #28dddd3d
 def plot_patch_filters(
@@ -394,7 +395,7 @@ def layer_list(
             and len({type(layer) for layer in module}) == 1
         ):
             return name
-    raise UserError(f"{model_name(model)} has no list of equal layers to read after")
+    raise UserError(f"{about(model).name} has no list of equal layers to read after")
 
 # %% ../nbs/41_pictures.ipynb #e6aeed5f
 def first_layers(
@@ -429,7 +430,7 @@ def logit_lens(
             )
         except Exception as error:
             raise UserError(
-                f"{model_name(model)} does not work with layers left out ({error})"
+                f"{about(model).name} does not work with layers left out ({error})"
             ) from error
 
 # %% ../nbs/41_pictures.ipynb #23e50aa3

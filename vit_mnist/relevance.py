@@ -13,9 +13,10 @@ from torch import Tensor
 
 from .core import UserError, check_name
 from .layout import Tokens, places
-from .model import get_layout, model_input
+from .model import about, model_input
 from .attention import record_attention
-from .maps import AttentionMaps, capture_attention, input_pad
+from .model import about
+from .maps import AttentionMaps, capture_attention
 from .pictures import first_layers, layer_list
 from .methods import NEEDS, Attribution, chain, last_seen, layouts_of, method, pick_target
 
@@ -246,7 +247,7 @@ def _in_a_list(model, layouts):
     "Does the model keep its layers in a list, with one attention each, and answer with the first alone?"
     try:
         if not chain(layouts) or len(model.get_submodule(layer_list(model))) != len(
-            get_layout(model) or layouts
+            about(model).declared or layouts
         ):
             return False
         with torch.no_grad():
@@ -282,5 +283,5 @@ def legrad(model, images, target):
     tokens = layouts[0].keys
     return Attribution(
         total[:, len(tokens.before) : len(total[0]) - len(tokens.after)].unflatten(1, tokens.grid),
-        input_pad(model),
+        about(model).pad,
     )

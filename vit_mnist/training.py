@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .core import UserError, check_name, figure, save_picture, write_atomic, write_json
 from .data import DataSet, Split, load_data
-from .model import evaluating, model_for, model_input, patch_borders, save_model
+from .model import about, evaluating, model_for, model_input, save_model
 from .settings import Settings
 from .optimizers import make_optimizers
 from .callbacks import Callback, Run
@@ -43,7 +43,7 @@ def plot_predictions(
         axis.axis("off")
     for axis, image, label, digit, p in zip(axes.flat, images.cpu(), labels.cpu(), said, sure):
         axis.imshow(image.squeeze(), cmap="gray_r")
-        for line in patch_borders(model):
+        for line in about(model).borders:
             axis.axhline(line - 0.5, lw=0.4, color="tab:blue")
             axis.axvline(line - 0.5, lw=0.4, color="tab:blue")
         axis.set_title(
