@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1800,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data train pipeline test test-slow lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust clean
+.PHONY: help setup data train pipeline lint test test-slow lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -26,18 +26,22 @@ train: $(STAMP)  ## train the preset `fast` to 99 %, about half a minute on two 
 	@$(BIN)/vit_mnist_train --preset fast
 
 pipeline: $(STAMP)  ## data, train, evaluate, explain with DVC, in a git clone: runs what has changed
-	$(BIN)/nbdev_export
+	$(BIN)/nbdev[_-]export  # nbdev 2 spells its commands with _, nbdev 3 with -
 	@mkdir -p .dvc-storage  # the remote `local`; `dvc remote modify local url s3://...` names another place
 	PATH="$(BIN):$$PATH" $(BIN)/dvc repro
 	$(BIN)/dvc push
 	$(BIN)/dvc metrics show
 
-test: $(STAMP)  ## run all notebooks as tests, then pytest
-	OMP_NUM_THREADS=1 $(TIMEOUT) $(BIN)/nbdev_test --n_workers 2 --timing --do_print
+lint: $(STAMP)  ## names, lines and layout of notebooks and scripts, with ruff
+	$(BIN)/ruff check nbs tests benchmarks tools setup.py
+	$(BIN)/ruff format --check nbs tests benchmarks tools setup.py
+
+test: lint  ## lint, run all notebooks as tests, then pytest
+	OMP_NUM_THREADS=1 $(TIMEOUT) $(BIN)/nbdev[_-]test --n_workers 2 --timing --do_print
 	$(BIN)/python -m pytest tests -m "not slow"
 
 test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
-	$(BIN)/nbdev_test --n_workers 0 --timing --do_print --flags slow
+	$(BIN)/nbdev[_-]test --n_workers 0 --timing --do_print --flags slow
 	$(BIN)/python -m pytest tests -m slow
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
@@ -45,7 +49,7 @@ lab: $(STAMP)  ## open JupyterLab on the notebooks
 
 notebooks: $(STAMP)  ## run all notebooks in place; slow cells keep their outputs
 	$(BIN)/python tools/notebooks.py
-	$(BIN)/nbdev_clean
+	$(BIN)/nbdev[_-]clean
 
 readme: $(STAMP)  ## make README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py
@@ -59,18 +63,18 @@ bench: $(STAMP)  ## measure speed, memory and start-up, about two minutes
 bench-engine: $(STAMP)  ## measure the engine's options and the cost of checkpoints, about eight minutes
 	$(BIN)/python benchmarks/engine.py
 
-bench-zoo: $(STAMP)  ## train every model briefly, an hour or two; goes on where it was stopped
+bench-zoo: $(STAMP)  ## train every model briefly, an hour or two; resumes where it was stopped
 	$(BIN)/python benchmarks/zoo.py
 
-bench-trust: $(STAMP)  ## how far to trust each explanation, about three hours; goes on where it was stopped
+bench-trust: $(STAMP)  ## how far to trust each explanation, about three hours; resumes where it was stopped
 	$(BIN)/python benchmarks/trust.py
 
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
 	$(BIN)/python benchmarks/record.py
 
-bench-best: $(STAMP)  ## the preset `best` from three seeds, about an hour; goes on where it was stopped
+bench-best: $(STAMP)  ## the preset `best` from three seeds, about an hour; resumes where it was stopped
 	$(BIN)/python benchmarks/train.py best --threads 1
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
-	rm -rf build dist *.egg-info _proc _docs .pytest_cache
+	rm -rf build dist *.egg-info _proc _docs .pytest_cache .ruff_cache
 	find nbs tests tools benchmarks vit_mnist -name __pycache__ -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """Speed, memory and start-up on this machine, about two minutes on two cores: `make bench`.
 
-Prints a table and appends it to benchmarks/results.csv with date, machine and versions. Nothing else should be running meanwhile.
+Prints a table and appends it to benchmarks/results.csv with date, machine and versions.
+Nothing else should be running meanwhile.
 """
 
 import csv
@@ -25,7 +26,7 @@ BATCH = 128
 
 
 def seconds(words, **kwargs):
-    "What one call of a program takes, the best of three"
+    "Time one call of a program, the best of three"
 
     def once():
         start = perf_counter()
@@ -36,7 +37,7 @@ def seconds(words, **kwargs):
 
 
 def rate(batches, n):
-    "Images a second of the next `n` batches, after a few to warm up"
+    "Return images a second over the next `n` batches, after a few to warm up"
     batches = iter(batches)
     list(islice(batches, 5))
     start = perf_counter()
@@ -45,10 +46,12 @@ def rate(batches, n):
 
 
 def train_command(folder):
-    "`make train`'s command: its run folder and its peak memory in bytes, for which no other child may have been larger"
-    process = subprocess.Popen(
-        [SCRIPTS / "vit_mnist_train", "--preset", "fast"], cwd=folder, stdout=subprocess.DEVNULL
-    )
+    """Run the command of `make train`; return its run folder and its peak memory in bytes.
+
+    The memory is right as long as no earlier child process was larger.
+    """
+    words = [SCRIPTS / "vit_mnist_train", "--preset", "fast"]
+    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     if status:
         sys.exit("training failed")
@@ -57,53 +60,50 @@ def train_command(folder):
 
 
 def start_up(run, folder):
-    "Seconds until a command has answered"
+    "Return the seconds each command takes to answer"
     page = Image.new("L", (200, 200), "white")
     ImageDraw.Draw(page).line([(60, 50), (140, 50), (90, 160)], "black", 15)
     page.save(folder / "seven.png")
-    commands = [
-        e.name for e in entry_points(group="console_scripts") if e.value.startswith("vit_mnist.")
-    ]
+    scripts = entry_points(group="console_scripts")
+    commands = [script.name for script in scripts if script.value.startswith("vit_mnist.")]
+    predict = [SCRIPTS / "vit_mnist_predict", run, folder / "seven.png"]
     return {
         "slowest --help": max(seconds([SCRIPTS / name, "--help"]) for name in commands),
         "import torch": seconds([sys.executable, "-c", "import torch"]),
-        "vit_mnist_predict, one image": seconds(
-            [SCRIPTS / "vit_mnist_predict", run, folder / "seven.png"]
-        ),
+        "vit_mnist_predict, one image": seconds(predict),
     }
 
 
 def data_path():
-    "Images a second, augmented: whole batches of resident tensors; torchvision's one image at a time; the same with a worker for each core"
+    """Return images a second, augmented, of three ways to make batches.
+
+    Whole batches of resident tensors; torchvision's one image at a time; the same with a worker
+    for each core.
+    """
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
     from vit_mnist.augment import Augment
-    from vit_mnist.data import cache_root
-    from vit_mnist.data import batches, load_data, normalise
+    from vit_mnist.data import batches, cache_root, load_data, normalise
 
     train = load_data().train
-    ours = (
-        (normalise(images), labels)
-        for epoch in count()
-        for images, labels in batches(train, BATCH, seed=0, epoch=epoch, augment=Augment())
-    )
-    steps = transforms.Compose(
-        [
-            transforms.RandomAffine(12, (2 / 28, 2 / 28), (1 / 1.12, 1.12), 9),
-            transforms.ToTensor(),
-            transforms.Normalize((0.1307,), (0.3081,)),
-        ]
-    )
+
+    def ours():
+        for epoch in count():
+            for images, labels in batches(train, BATCH, seed=0, epoch=epoch, augment=Augment()):
+                yield normalise(images), labels
+
+    move = transforms.RandomAffine(12, (2 / 28, 2 / 28), (1 / 1.12, 1.12), 9)
+    centre = transforms.Normalize((0.1307,), (0.3081,))
+    steps = transforms.Compose([move, transforms.ToTensor(), centre])
     peer = datasets.MNIST(cache_root(), train=True, transform=steps)
-    loaders = (
-        DataLoader(peer, BATCH, shuffle=True, num_workers=workers)
-        for workers in (0, os.cpu_count())
-    )
-    return rate(ours, 2000), *(rate(loader, 100) for loader in loaders)
+    rates = [rate(ours(), 2000)]
+    for workers in (0, os.cpu_count()):
+        rates.append(rate(DataLoader(peer, BATCH, shuffle=True, num_workers=workers), 100))
+    return rates
 
 
 def bare_step(model, batch_size):
-    "Images a second of forward pass, loss, backward pass and AdamW alone, on one batch that is there already"
+    "Return images a second of a training step alone, on one batch that is there already"
     import torch
     import torch.nn.functional as F
 
@@ -122,19 +122,16 @@ def bare_step(model, batch_size):
 
 
 def machine():
-    "The processor's name, as well as can be known"
+    "Return the processor's name, or the nearest thing the system tells"
     try:
-        return next(
-            line.split(":")[1].strip()
-            for line in open("/proc/cpuinfo")
-            if line.startswith("model name")
-        )
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
 
 def keep(figures):
-    "Prints figures (what, value, unit, what is wanted) and appends them to results.csv"
+    "Print figures (name, value, unit, goal) and append them to results.csv"
     import torch
 
     about = {
@@ -144,25 +141,22 @@ def keep(figures):
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "torchvision", "vit-pytorch", "vit_mnist")},
     }
-    for name, value, unit, wanted in figures:
-        print(f"{name:52}{value:>12,} {unit:9}{wanted}")
+    for name, value, unit, goal in figures:
+        print(f"{name:52}{value:>12,} {unit:9}{goal}")
     new = not RESULTS.exists()
     with open(RESULTS, "a", newline="") as file:
         rows = csv.DictWriter(file, [*about, "figure", "value", "unit"], lineterminator="\n")
         if new:
             rows.writeheader()
-        rows.writerows(
-            {**about, "figure": name, "value": value, "unit": unit}
-            for name, value, unit, _ in figures
-        )
+        for name, value, unit, _ in figures:
+            rows.writerow({**about, "figure": name, "value": value, "unit": unit})
 
 
 def main():
     bar = tqdm(total=4, unit="part")
     with tempfile.TemporaryDirectory() as folder:
-        run, memory = train_command(
-            Path(folder)
-        )  # before torch is imported here: a child starts with its parent's peak
+        # before torch is imported here: a child starts with its parent's peak
+        run, memory = train_command(Path(folder))
         bar.update()
         starts = start_up(run, Path(folder))
         bar.update()
@@ -177,6 +171,7 @@ def main():
     bar.close()
 
     training = metrics["images_per_second"]
+    answer = starts["vit_mnist_predict, one image"] / starts["import torch"]
     figures = [
         ("data path, batches augmented", round(ours), "images/s", ""),
         ("data path, torchvision DataLoader with RandomAffine", round(peer), "images/s", ""),
@@ -189,17 +184,12 @@ def main():
         ("make train, training", metrics["train_seconds"], "s", ""),
         ("make train, test accuracy", round(100 * metrics["test_accuracy"], 2), "%", ""),
         ("make train, peak memory", round(memory / 1e9, 3), "GB", "under 1.5"),
-        *(
-            (f"start-up, {name}", round(value, 2), "s", "under 1.5" if "help" in name else "")
-            for name, value in starts.items()
-        ),
-        (
-            "start-up, predict to import torch",
-            round(starts["vit_mnist_predict, one image"] / starts["import torch"], 2),
-            "times",
-            "at most 1.5",
-        ),
     ]
+    for name, value in starts.items():
+        goal = "under 1.5" if "help" in name else ""
+        figures.append((f"start-up, {name}", round(value, 2), "s", goal))
+    name = "start-up, predict to import torch"
+    figures.append((name, round(answer, 2), "times", "at most 1.5"))
     keep(figures)
 
 

@@ -1,8 +1,10 @@
-"""A preset with one thing changed at a time, trained on 50,000 images and measured on the 10,000 validation images.
+"""A preset with one thing changed at a time, trained on 50,000 images, measured on validation.
 
-`python benchmarks/changes.py fast [--seeds 3] [--out runs/changes-fast]` trains each change from the same seeds. Each training is a run folder
-under --out; what is finished is not trained again, so that the command goes on where it was stopped, and several of them may share the work.
-Writes benchmarks/changes-fast.json. `best` is trained for twelve epochs. Accuracies only: runs side by side tell nothing about speed.
+`python benchmarks/changes.py fast [--seeds 3] [--out runs/changes-fast]` trains each change from
+the same seeds. Each training is a run folder under --out; what is finished is not trained again,
+so that the command resumes where it was stopped, and several of them may share the work. Writes
+benchmarks/changes-fast.json. `best` is trained for twelve epochs. Accuracies only: runs side by
+side say nothing about speed.
 """
 
 import argparse
@@ -65,12 +67,12 @@ CHANGES = {
 
 
 def accuracy(settings: Settings, folder: Path):
-    "Validation accuracy of one training; None while another process is at it"
+    "Return the validation accuracy of one training; None while another process is at it"
     done = folder / "metrics.json"
     if folder.exists() and not done.exists():
         return None
     if not done.exists():
-        train(settings, folder, callbacks=[], pictures={})
+        train(settings, folder, progress=False, pictures={})
     return json.loads(done.read_text())["valid_accuracy"]
 
 
@@ -85,18 +87,17 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     changes, out = CHANGES[options.preset], options.out or Path(f"runs/changes-{options.preset}")
     runs = [(name, seed) for seed in range(options.seeds) for name in changes]
-    found = {name: [] for name in changes}
+    accuracies = {name: [] for name in changes}
     for name, seed in tqdm(runs, unit="run"):
-        found[name].append(
-            accuracy(replace(changes[name], seed=seed), out / f"{name.replace(' ', '-')}-{seed}")
-        )
-    if all(None not in each for each in found.values()):
+        folder = out / f"{name.replace(' ', '-')}-{seed}"
+        accuracies[name].append(accuracy(replace(changes[name], seed=seed), folder))
+    if all(None not in each for each in accuracies.values()):
         write_json(
             Path(__file__).with_name(f"changes-{options.preset}.json"),
             {
                 "date": str(date.today()),
                 "torch": torch.__version__,
                 "threads": 1,
-                "valid_accuracy": found,
+                "valid_accuracy": accuracies,
             },
         )

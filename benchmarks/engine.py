@@ -1,7 +1,8 @@
-"""What the engine's options do to speed, and what keeping a run safe costs, about eight minutes on two cores: `make bench-engine`.
+"""What the engine's options do to speed, and what keeping a run safe costs: `make bench-engine`.
 
-Trains the default model on 10,000 images for two epochs with each option and takes the second, when everything is warm and compiled.
-Prints a table and appends it to benchmarks/results.csv. Nothing else should be running meanwhile.
+Trains the default model on 10,000 images for two epochs with each option and takes the second,
+when everything is warm and compiled; about eight minutes on two cores. Prints a table and appends
+it to benchmarks/results.csv. Nothing else should be running meanwhile.
 """
 
 import csv
@@ -36,40 +37,30 @@ WAYS = {
 
 
 def images_per_second(before, options):
-    "Training images a second of the second epoch of a run"
+    "Return the training images a second of the second epoch of a run"
+    threads = {"OMP_NUM_THREADS": "1"} if before else {}
+    words = f"--limit {IMAGES} --epochs 2 --valid-size 0 --tracking disabled".split()
     with tempfile.TemporaryDirectory() as folder:
-        run, threads = Path(folder) / "run", {"OMP_NUM_THREADS": "1"} if before else {}
+        run = Path(folder) / "run"
         subprocess.run(
-            [
-                *before,
-                SCRIPTS / "vit_mnist_train",
-                "--limit",
-                str(IMAGES),
-                "--epochs",
-                "2",
-                "--valid-size",
-                "0",
-                "--tracking",
-                "disabled",
-                "--out",
-                run,
-                *options,
-            ],
+            [*before, SCRIPTS / "vit_mnist_train", *words, "--out", run, *options],
             check=True,
             stdout=subprocess.DEVNULL,
             env={**os.environ, **threads},
         )
-        first, second = (
-            float(row["seconds"]) for row in csv.DictReader((run / "history.csv").open())
-        )
+        rows = list(csv.DictReader((run / "history.csv").open()))
+    first, second = (float(row["seconds"]) for row in rows)
     return IMAGES / (second - first)
 
 
 def registry_to_by_hand(turns=400):
-    "Speed of a training step of the zoo's `vit` to that of the same class built by hand: a step each in turn, so that whatever else the machine does meets both"
+    """Return the speed of a training step of the zoo's `vit` to that of the class built by hand.
+
+    A step each in turn, so that whatever else the machine does meets both.
+    """
     import torch
     import torch.nn.functional as F
-    from vit_mnist.model import create_model
+    from vit_mnist.model import about, create_model
     from vit_pytorch.vit import ViT
 
     ours = create_model("vit", seed=0).train()
@@ -84,24 +75,28 @@ def registry_to_by_hand(turns=400):
             optimizer.zero_grad()
             yield perf_counter() - start
 
-    pairs = list(islice(zip(steps(ours), steps(ViT(**ours.spec.args))), turns))[turns // 10 :]
-    return median(by_hand / by_name for by_name, by_hand in pairs)
+    pairs = zip(steps(ours), steps(ViT(**about(ours).args)))
+    warm = list(islice(pairs, turns))[turns // 10 :]
+    return median(by_hand / by_name for by_name, by_hand in warm)
 
 
 def cost_of_safety():
-    "What a default run with its folder, checkpoints and offline tracking takes beyond one that keeps nothing, as a share; the best of two each"
+    "Return what a run's folder, checkpoints and offline tracking add to its time, as a share"
     from vit_mnist.data import load_data
     from vit_mnist.loop import fit
     from vit_mnist.model import create_model
     from vit_mnist.settings import Settings
-    from vit_mnist.training import train
+    from vit_mnist.training import FinalTest, train
 
     def bare():
-        fit(create_model("vit", seed=0), load_data())
+        data = load_data()
+        callbacks = [FinalTest(data.test)]
+        fit(create_model("vit", seed=0), data.train, data.valid, callbacks=callbacks)
 
     def safe():
         with tempfile.TemporaryDirectory() as folder:
-            train(Settings(), Path(folder) / "run", callbacks=[], pictures={}, tracking="wandb")
+            run = Path(folder) / "run"
+            train(Settings(), run, progress=False, pictures={}, tracking="wandb")
 
     def seconds(call):
         start = perf_counter()
@@ -113,27 +108,15 @@ def cost_of_safety():
 
 
 if __name__ == "__main__":
-    found = {name: images_per_second(*way) for name, way in tqdm(WAYS.items(), unit="way")}
-    figures = [(f"engine, {name}", round(rate), "images/s", "") for name, rate in found.items()]
-    figures += [
-        (f"engine, {name} to as it is", round(rate / found["as it is"], 2), "times", "")
-        for name, rate in found.items()
+    rates = {name: images_per_second(*way) for name, way in tqdm(WAYS.items(), unit="way")}
+    usual = rates["as it is"]
+    rows = [(f"engine, {name}", round(rate), "images/s", "") for name, rate in rates.items()]
+    rows += [
+        (f"engine, {name} to as it is", round(rate / usual, 2), "times", "")
+        for name, rate in rates.items()
         if name != "as it is"
     ]
-    keep(
-        [
-            *figures,
-            (
-                "zoo, vit by name to built by hand",
-                round(registry_to_by_hand(), 3),
-                "times",
-                "about 1",
-            ),
-            (
-                "engine, cost of run folder, checkpoints and tracking",
-                round(100 * cost_of_safety(), 1),
-                "%",
-                "under 5",
-            ),
-        ]
-    )
+    ratio, cost = round(registry_to_by_hand(), 3), round(100 * cost_of_safety(), 1)
+    rows.append(("zoo, vit by name to built by hand", ratio, "times", "about 1"))
+    rows.append(("engine, cost of run folder, checkpoints and tracking", cost, "%", "under 5"))
+    keep(rows)

@@ -1,9 +1,11 @@
-"""`fast` against the peers, one after the other on this machine: training seconds, accuracy, ratios.
+"""`fast` against the peers, one after the other on this machine: seconds, accuracy, ratios.
 
-`make bench-record`, or `python benchmarks/record.py [--seeds 5] [--out runs/record] [--ship "what this machine is"]`: trains `fast` from that many
-seeds through the installed command, then PyTorch's MNIST example for 4 epochs, then measures the throughput of a Vision Transformer of
-mnistvit's published default size. All times exclude evaluation. Prints a table and writes benchmarks/record.json; `--ship` also puts the median
-run of `fast` into the package as its weights. About seven minutes on two cores, on which nothing else should run meanwhile.
+`make bench-record`, or `python benchmarks/record.py [--seeds 5] [--out runs/record]`, with `--ship
+"what this machine is"` if wanted: trains `fast` from that many seeds through the installed command,
+then PyTorch's MNIST example for 4 epochs, then measures the throughput of a Vision Transformer of
+mnistvit's published default size. All times exclude evaluation. Prints a table and writes
+benchmarks/record.json; `--ship` also puts the median run of `fast` into the package as its weights.
+About seven minutes on two cores, on which nothing else should run meanwhile.
 """
 
 import argparse
@@ -26,43 +28,45 @@ from vit_pytorch.vit import ViT
 from bench import machine
 from vit_mnist.baselines import CNN
 from vit_mnist.core import write_json
-from vit_mnist.data import cache_root
-from vit_mnist.data import load_data, unpack_mnist
+from vit_mnist.data import cache_root, load_data, unpack_mnist
 from vit_mnist.weights import publish_weights
 
 HERE = Path(__file__).parent
 
 
 def train_fast(seed, run):
-    "Metrics of one run of the preset"
-    command = [
-        Path(sys.executable).with_name("vit_mnist_train"),
-        "--preset",
-        "fast",
-        "--seed",
-        str(seed),
-        "--out",
-        run,
-        "--tracking",
-        "disabled",
-    ]
+    "Return the metrics of one run of the preset"
+    command = [Path(sys.executable).with_name("vit_mnist_train"), "--preset", "fast"]
+    command += ["--seed", str(seed), "--out", run, "--tracking", "disabled"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return json.loads((run / "metrics.json").read_text())
 
 
-def image_loader(size, *augmentation):
-    "The usual pipeline: one image at a time, in Python"
+def image_loader(batch_size, *augmentation):
+    "Return the usual pipeline: one image at a time, in Python"
     unpack_mnist()
-    steps = transforms.Compose(
-        [*augmentation, transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-    )
-    return DataLoader(
-        datasets.MNIST(cache_root(), train=True, transform=steps), batch_size=size, shuffle=True
-    )
+    normalise = transforms.Normalize((0.1307,), (0.3081,))
+    steps = transforms.Compose([*augmentation, transforms.ToTensor(), normalise])
+    images = datasets.MNIST(cache_root(), train=True, transform=steps)
+    return DataLoader(images, batch_size=batch_size, shuffle=True)
+
+
+def test_accuracy(model, test):
+    "Return the share of test images that the example predicts correctly"
+    model.eval()
+    correct, pixels = 0, (test.images / 255 - 0.1307) / 0.3081
+    with torch.no_grad():
+        for images, labels in zip(pixels.split(1000), test.labels.split(1000)):
+            correct += (model(images).argmax(1) == labels).sum().item()
+    model.train()
+    return correct / len(test)
 
 
 def train_example(epochs=4):
-    "PyTorch's MNIST example: batch 64, Adadelta at 1.0, times 0.7 after each epoch. Returns seconds and test accuracy after each epoch"
+    """Train PyTorch's MNIST example: batch 64, Adadelta at 1.0, times 0.7 after each epoch.
+
+    Returns seconds and test accuracy after each epoch.
+    """
     torch.manual_seed(1)
     model, loader, test = CNN(), image_loader(64), load_data(valid_size=0).test
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
@@ -76,35 +80,19 @@ def train_example(epochs=4):
             optimizer.step()
         schedule.step()
         seconds += time.perf_counter() - start
-        model.eval()
-        with torch.no_grad():
-            pixels = (test.images / 255 - 0.1307) / 0.3081
-            right = sum(
-                (model(x).argmax(1) == y).sum().item()
-                for x, y in zip(pixels.split(1000), test.labels.split(1000))
-            )
-        model.train()
-        rows.append({"seconds": round(seconds, 1), "test_accuracy": right / len(test)})
+        rows.append({"seconds": round(seconds, 1), "test_accuracy": test_accuracy(model, test)})
     return rows
 
 
 def large_vit_throughput(steps=20):
-    "Training images a second of a ViT with 11.1 M parameters (dim 420, 9 layers, 28 heads, patch 4), batch 32, RandomAffine on each image"
-    model = ViT(
-        image_size=28,
-        channels=1,
-        patch_size=4,
-        num_classes=10,
-        dim=420,
-        depth=9,
-        heads=28,
-        dim_head=15,
-        mlp_dim=630,
-    )
-    optimizer, loader = (
-        torch.optim.AdamW(model.parameters()),
-        image_loader(32, transforms.RandomAffine(10, (0.1, 0.1), (0.9, 1.1))),
-    )
+    """Return the training images a second of a ViT with 11.1 M parameters.
+
+    dim 420, 9 layers, 28 heads, patch 4; batch 32, RandomAffine on each image.
+    """
+    size = dict(dim=420, depth=9, heads=28, dim_head=15, mlp_dim=630)
+    model = ViT(image_size=28, channels=1, patch_size=4, num_classes=10, **size)
+    optimizer = torch.optim.AdamW(model.parameters())
+    loader = image_loader(32, transforms.RandomAffine(10, (0.1, 0.1), (0.9, 1.1)))
     for step, (images, labels) in zip(range(-2, steps), loader):
         if step == 0:
             start = time.perf_counter()
@@ -134,7 +122,7 @@ def main():
     ]
     example, images_per_second = train_example(), large_vit_throughput()
     accuracy, seconds = [[run[key] for run in runs] for key in ("test_accuracy", "train_seconds")]
-    found = {
+    record = {
         "date": str(date.today()),
         "machine": machine(),
         "cores": os.cpu_count(),
@@ -145,18 +133,23 @@ def main():
         "large_vit_images_per_second": images_per_second,
         "ratio": round(statistics.mean(seconds) / example[-1]["seconds"], 3),
     }
-    write_json(HERE / "record.json", found)
+    write_json(HERE / "record.json", record)
     if options.ship:
         publish_weights("fast", folders, options.ship)
     spread = statistics.stdev(accuracy) if options.seeds > 1 else 0
     print(
-        f"fast: {100 * statistics.mean(accuracy):.2f} % ± {100 * spread:.2f} (mean and standard deviation of {options.seeds} seeds), {statistics.mean(seconds):.1f} s"
+        f"fast: {100 * statistics.mean(accuracy):.2f} % ± {100 * spread:.2f} "
+        f"(mean and standard deviation of {options.seeds} seeds), "
+        f"{statistics.mean(seconds):.1f} s"
     )
     print(
-        f"PyTorch's MNIST example, 4 epochs: {100 * example[-1]['test_accuracy']:.2f} %, {example[-1]['seconds']} s; fast takes {found['ratio']} of that"
+        f"PyTorch's MNIST example, 4 epochs: {100 * example[-1]['test_accuracy']:.2f} %, "
+        f"{example[-1]['seconds']} s; fast takes {record['ratio']} of that"
     )
+    minutes = 60_000 / images_per_second / 60
     print(
-        f"ViT of 11.1 M parameters, per-image pipeline: {images_per_second} images/s, {60_000 / images_per_second / 60:.0f} minutes an epoch"
+        f"ViT of 11.1 M parameters, per-image pipeline: {images_per_second} images/s, "
+        f"{minutes:.0f} minutes an epoch"
     )
 
 

@@ -1,7 +1,8 @@
-"""A preset trained from several seeds: what it reaches, and the median run as the package's weights.
+"""A preset trained from several seeds: what it reaches, and the median run as package weights.
 
-`python benchmarks/train.py best --ship "what this machine is"` trains `best` from seeds 0, 1 and 2 into runs/best-0, -1 and -2, goes on with what was
-stopped, leaves alone what is finished, and writes benchmarks/best.json: settings, epochs and metrics of each run. `--ship` also puts the median run's
+`python benchmarks/train.py best --ship "what this machine is"` trains `best` from seeds 0, 1 and 2
+into runs/best-0, -1 and -2, resumes what was stopped, leaves alone what is finished, and writes
+benchmarks/best.json: settings, epochs and metrics of each run. `--ship` also puts the median run's
 weights and their card into the package.
 """
 
@@ -24,25 +25,22 @@ ROOT = Path(__file__).parent.parent
 
 
 def trained(name, seed):
-    "Folder of the finished run of a preset with this seed, trained or gone on with if it is not"
+    "Return the folder of the finished run of a preset; train or resume it if it is not finished"
     folder = ROOT / "runs" / f"{name}-{seed}"
-    if not (folder / "metrics.json").exists():
-        train(
-            replace(find_preset(name), seed=seed),
-            **({"resume": folder} if folder.exists() else {"out": folder}),
-        )
+    if (folder / "metrics.json").exists():
+        return folder
+    where = {"resume": folder} if folder.exists() else {"out": folder}
+    train(replace(find_preset(name), seed=seed), **where)
     return folder
 
 
-def told(folder):
-    "What a run's files say"
-    history = list(csv.DictReader((folder / "history.csv").open()))
+def read_run(folder):
+    "Read the history, config and metrics of a run"
+    rows = list(csv.DictReader((folder / "history.csv").open()))
     return {
-        "history": [{key: float(value) for key, value in row.items()} for row in history],
-        **{
-            name: json.loads((folder / f"{name}.json").read_text())
-            for name in ("config", "metrics")
-        },
+        "history": [{key: float(value) for key, value in row.items()} for row in rows],
+        "config": json.loads((folder / "config.json").read_text()),
+        "metrics": json.loads((folder / "metrics.json").read_text()),
     }
 
 
@@ -69,7 +67,7 @@ if __name__ == "__main__":
         {
             "date": str(date.today()),
             "machine": machine(),
-            "runs": [told(folder) for folder in folders],
+            "runs": [read_run(folder) for folder in folders],
         },
     )
     if options.ship:

@@ -1,10 +1,9 @@
-"What several test files need: the installed scripts, processes that obey permissions, trained models, a browser."
+"Fixtures of several test files: installed scripts, permissions, a trained model, a browser."
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # before torch is imported: bit for bit is a promise for one number of threads
-)
+# before torch is imported: results are equal bit for bit only for one number of threads
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import shutil
 import subprocess
@@ -29,7 +28,7 @@ HOW = "no Chromium found: apt-get install chromium, or playwright install chromi
 
 
 def run_script(*words, before=(), **kwargs):
-    "Runs an installed script to its end; `before` is what starts it"
+    "Run an installed script to its end; `before` are words put before it"
     words = [*before, SCRIPTS / words[0], *words[1:]]
     return subprocess.run(words, **{"capture_output": True, "text": True, "timeout": 600, **kwargs})
 
@@ -41,7 +40,7 @@ def script():
 
 @pytest.fixture(scope="session")
 def unprivileged():
-    "How to start a process that obeys file permissions, which root does not"
+    "Return words that start a process which obeys file permissions, as root does not"
     if os.geteuid():
         return []
     if not shutil.which("setpriv"):
@@ -51,31 +50,18 @@ def unprivileged():
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    "A run folder with a model of some 95 %, after a few seconds of training"
+    "Return a run folder with a model of some 95 %, after a few seconds of training"
     folder = tmp_path_factory.mktemp("trained") / "run"
-    run_script(
-        "vit_mnist_train",
-        "--out",
-        folder,
-        "--limit",
-        "20000",
-        "--epochs",
-        "1",
-        "--valid-size",
-        "1000",
-        check=True,
-    )
+    options = ["--limit", "20000", "--epochs", "1", "--valid-size", "1000"]
+    run_script("vit_mnist_train", "--out", folder, *options, check=True)
     return folder
 
 
 def chromium(playwright):
-    "The path of a browser, the system's or Playwright's own"
+    "Return the path of a browser, the system's or Playwright's own"
     names = ("chromium", "chromium-browser", "google-chrome")
-    return next(filter(None, map(shutil.which, names)), None) or (
-        playwright.chromium.executable_path
-        if Path(playwright.chromium.executable_path).exists()
-        else None
-    )
+    own = playwright.chromium.executable_path
+    return next(filter(None, map(shutil.which, names)), own if Path(own).exists() else None)
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +79,17 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    "Opens pages; afterwards no script may have failed and no other host may have been asked for anything"
+    "Open pages; fail afterwards if a script failed or another host was contacted"
     contexts, faults = [], []
 
     def visit(address, **kwargs):
         context = browser.new_context(**{"viewport": {"width": 1000, "height": 1100}, **kwargs})
         context.set_default_timeout(120_000)
         contexts.append(context)
+
+        def note_error(message):
+            if message.type == "error":
+                faults.append(message.text)
 
         def only_here(route):
             if route.request.url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:")):
@@ -110,10 +100,7 @@ def visit(browser):
         context.route("**/*", only_here)
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on(
-            "console",
-            lambda message: faults.append(message.text) if message.type == "error" else None,
-        )
+        page.on("console", note_error)
         page.faults = faults
         page.goto(address)
         return page

@@ -1,4 +1,4 @@
-"What a notebook cannot test of attention: every model of the zoo, other libraries' models, threads, time and memory."
+"What a notebook cannot test of attention: all models, other libraries, threads, time and memory."
 
 import subprocess
 import sys
@@ -64,15 +64,13 @@ def state(model):
 
 
 def test_the_zoo_is_whole():
-    assert len(NAMES) == 61
+    assert len(NAMES) >= 61  # may grow
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_attention_of_every_layer(name):
     model, images = wake_zeros(create_model(name, seed=0, size="tiny")), pictures(17)
-    declared = [
-        layout for layout in about(model).declared if layout.role != "depth"
-    ]  # from the constructor's arguments
+    declared = about(model).layouts  # from the constructor's arguments
     before = state(model)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -86,14 +84,13 @@ def test_every_attention_of_every_layer(name):
     )
     assert len(maps) == len(declared) > 0
     for attention, layout in zip(maps, declared):
-        windows, (q, k) = (
-            max(layout.queries.windows, layout.keys.windows),
-            map(len, (layout.queries, layout.keys)),
-        )
         n, heads, queries, keys = attention.probs.shape
-        assert (n, heads) == (17, windows * layout.heads) and (
-            queries <= q and keys <= k if not layout.exact else (queries, keys) == (q, k)
-        )
+        assert (n, heads) == (17, layout.windows * layout.heads)
+        most = len(layout.queries), len(layout.keys)
+        if layout.exact:
+            assert (queries, keys) == most
+        else:
+            assert queries <= most[0] and keys <= most[1]
         sums = attention.probs.sum(-1 if layout.sums == "keys" else -2)
         assert torch.allclose(sums, torch.ones(()), atol=1e-5)
         assert attention.values.shape[:3] == (n, heads, attention.weights.shape[-1])
@@ -246,7 +243,7 @@ def test_compiled():
 
 
 def test_windows_unfold_as_the_model_folds_them():
-    "A one-hot value in each cell, cut into windows by the model's own patterns, mixed and put together again"
+    "Cut a one-hot value per cell into windows by the model's own patterns, mix, put together again"
     torch.manual_seed(0)
     model = MaxViT(num_classes=10, dim=32, depth=(1,), dim_head=32, window_size=4, channels=1)
     with record_attention(2) as found:

@@ -1,4 +1,4 @@
-"What a notebook cannot test of checkpoints: processes killed at any moment, a full disk, signals sent to the command."
+"What a notebook cannot test of checkpoints: killed processes, a full disk, signals, old files."
 
 import csv
 import json
@@ -14,11 +14,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from vit_mnist.callbacks import Callback
-from vit_mnist.checkpoints import list_checkpoints, read_checkpoint
-from vit_mnist.core import UserError
-from vit_mnist.settings import Settings
+from vit_mnist.checkpoints import Checkpoints, Resume, list_checkpoints, read_checkpoint
+from vit_mnist.core import UserError, sha256
+from vit_mnist.data import Split
+from vit_mnist.loop import fit
+from vit_mnist.model import create_model
+from vit_mnist.settings import Settings, Training
 
 SMALL = Settings(
     model_args={"depth": 1, "dim": 32, "mlp_dim": 64, "dropout": 0.1},
@@ -53,7 +57,7 @@ def die(*args, **kwargs):
 
 
 def before_call(module, name, count, action=die):
-    "Has `action` run in place of a function's call number `count`"
+    "Run `action` in place of a function's call number `count`"
     original, calls = getattr(module, name), []
 
     def counted(*args, **kwargs):
@@ -69,10 +73,11 @@ def die_half_way(path, content):
 
 
 def arm(point):
-    "Makes this process kill itself at the named point"
+    "Make this process kill itself at the named point"
     from vit_mnist import checkpoints, loop, training
 
-    files = 5  # in a checkpoint of SMALL: counters, model, optimizer, best weights, manifest; the second checkpoint is meant
+    # files in a checkpoint of SMALL: counters, model, optimizer, best weights, manifest
+    files = 5  # so that the second checkpoint begins with the sixth
     {
         "while a checkpoint is written": lambda: before_call(
             checkpoints, "_write", files + 3, die_half_way
@@ -83,7 +88,7 @@ def arm(point):
         "after it is renamed": lambda: before_call(checkpoints, "_sync", 4),
         "while the oldest is removed": lambda: before_call(checkpoints.shutil, "rmtree", 1),
         "in validation": lambda: before_call(loop, "loss_and_accuracy", 2),
-        "in the final test": lambda: before_call(loop, "loss_and_accuracy", 4),
+        "in the final test": lambda: before_call(training, "loss_and_accuracy", 1),
         "before the model is saved": lambda: before_call(training, "save_model", 1),
         "while the history is written": lambda: before_call(os, "replace", 3),
         "in a step": lambda: None,
@@ -92,7 +97,7 @@ def arm(point):
 
 
 class Log(Callback):
-    "Writes down each step as it is done; kills the process at one of them"
+    "Write down each step as it is done; kill the process at one of them"
 
     def __init__(self, path, last=None):
         self.path, self.last = path, last
@@ -111,12 +116,11 @@ def go(folder, settings, log, point=None):
     if point:
         arm(point)
     begun = (folder / "config.json").exists()
-    train(
-        None if begun else settings,
-        None if begun else folder,
-        [Log(log, 17 if point == "in a step" else None)],
-        folder if begun else None,
-    )
+    callbacks = [Log(log, 17 if point == "in a step" else None)]
+    if begun:
+        train(resume=folder, callbacks=callbacks, progress=False)
+    else:
+        train(settings, folder, callbacks, progress=False)
 
 
 def start(function, *args):
@@ -139,28 +143,21 @@ def steps(log):
 
 
 def outcome(folder):
-    "All that two equal runs have in common: everything but times"
+    "Return all that two equal runs have in common: everything but times"
     history = list(csv.DictReader((folder / "history.csv").open()))
     metrics = json.loads((folder / "metrics.json").read_text())
+    times, snapshots = ("seconds", "train_seconds", "images_per_second"), "snapshots/step-0000"
+    names = "model", f"{snapshots}00", f"{snapshots}15"
     return {
-        "history": [{k: v for k, v in row.items() if k != "seconds"} for row in history],
-        "metrics": {
-            k: v for k, v in metrics.items() if k not in ("train_seconds", "images_per_second")
-        },
-        **{
-            name: (folder / name).read_bytes()
-            for name in (
-                "model.safetensors",
-                "snapshots/step-000000.safetensors",
-                "snapshots/step-000015.safetensors",
-            )
-        },
+        "history": [{k: v for k, v in row.items() if k not in times} for row in history],
+        "metrics": {k: v for k, v in metrics.items() if k not in times},
+        **{name: (folder / f"{name}.safetensors").read_bytes() for name in names},
     }
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    "The outcome of a run of each kind that nobody kills, when it is asked for"
+    "Return the outcome of an uninterrupted run of each kind, run when first needed"
     known = {}
 
     def find(kind):
@@ -244,7 +241,7 @@ def test_killed_anywhere_and_resumed_is_as_if_nothing_had_happened(
 
 
 class Limit(Callback):
-    "No file may grow beyond 20 kB after the second epoch, as on a full disk"
+    "Let no file grow beyond 20 kB after the second epoch, as on a full disk"
 
     def on_epoch(self, run):
         if run.epoch == 2:
@@ -258,13 +255,13 @@ class Explode(Callback):
                 parameter.data.mul_(1e30)
 
 
-def end_badly(folder, callback, said):
+def end_badly(folder, callback, message):
     from vit_mnist.training import train
 
     try:
-        train(replace(SMALL, keep_best=False), folder, [callback])
+        train(replace(SMALL, keep_best=False), folder, [callback], progress=False)
     except UserError as error:
-        said.write_text(str(error))
+        message.write_text(str(error))
 
 
 @pytest.mark.parametrize(
@@ -272,9 +269,9 @@ def end_badly(folder, callback, said):
     [(Limit(), "File too large"), (Explode(), "at step 16: training has diverged")],
 )
 def test_a_run_that_must_end_says_so_in_a_line_and_keeps_what_is_good(tmp_path, callback, message):
-    assert finish(start(end_badly, tmp_path / "run", callback, tmp_path / "said")) == 0
-    said = (tmp_path / "said").read_text()
-    assert message in said and "\n" not in said
+    assert finish(start(end_badly, tmp_path / "run", callback, tmp_path / "message")) == 0
+    written = (tmp_path / "message").read_text()
+    assert message in written and "\n" not in written
     found = list_checkpoints(tmp_path / "run" / "checkpoints")
     assert [read_checkpoint(path)[0]["step"] for path in found] == [10]
     assert not list((tmp_path / "run").rglob("*.tmp"))
@@ -283,7 +280,7 @@ def test_a_run_that_must_end_says_so_in_a_line_and_keeps_what_is_good(tmp_path, 
 # The command
 
 
-def test_sigterm_writes_a_checkpoint_and_the_command_it_names_goes_on(tmp_path, uninterrupted):
+def test_sigterm_writes_a_checkpoint_and_the_command_it_names_resumes(tmp_path, uninterrupted):
     folder, settings = tmp_path / "run", tmp_path / "settings.json"
     settings.write_text(json.dumps(asdict(SMALL)))
     process = subprocess.Popen(
@@ -296,11 +293,10 @@ def test_sigterm_writes_a_checkpoint_and_the_command_it_names_goes_on(tmp_path, 
     while not (folder / "config.json").exists() and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=300)[1].splitlines()[-1]
+    last = process.communicate(timeout=300)[1].splitlines()[-1]
     assert process.returncode == 128 + signal.SIGTERM
-    assert said.startswith("vit_mnist_train: stopped after step") and said.endswith(
-        f"vit_mnist_train --resume {folder}"
-    )
+    assert last.startswith("vit_mnist_train: stopped after step")
+    assert last.endswith(f"vit_mnist_train --resume {folder}")
     wrong = subprocess.run(
         [*COMMAND, "--resume", folder, "--lr", "0.1"],
         env=ONE_THREAD,
@@ -309,10 +305,56 @@ def test_sigterm_writes_a_checkpoint_and_the_command_it_names_goes_on(tmp_path, 
         timeout=300,
     )
     assert wrong.returncode == 2 and wrong.stderr.splitlines() == [
-        "vit_mnist_train: a run goes on with the settings it began with: lr was 0.004, not 0.1"
+        "vit_mnist_train: a run resumes with the settings it began with: lr was 0.004, not 0.1"
     ]
     again = subprocess.run(
         [*COMMAND, "--resume", folder], env=ONE_THREAD, capture_output=True, text=True, timeout=300
     )
     assert again.returncode == 0, again.stderr
     assert outcome(folder) == uninterrupted("plain")
+
+
+# Checkpoints that older versions wrote
+
+
+class StopAfter(Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step(self, run):
+        if run.step == self.step:
+            raise KeyboardInterrupt
+
+
+def fit_in(folder, *callbacks):
+    "Train on noise with an average of the weights and the best epoch kept, 10 steps an epoch"
+    images = torch.randint(256, [320, 1, 28, 28], generator=torch.Generator().manual_seed(0))
+    split = Split(images.to(torch.uint8), torch.arange(320) % 10, tuple("0123456789"))
+    settings = Training(epochs=2, batch_size=32, ema=0.9, keep_best=True, device="cpu")
+    callbacks = [Resume(), *callbacks, Checkpoints()]
+    model = create_model("vit", seed=0, size="tiny")
+    return fit(model, split, split.take(64), settings, callbacks, folder).model.state_dict()
+
+
+def make_old(checkpoint):
+    "Give a checkpoint the names of files, and the full settings, that older versions wrote"
+    for new, old in {"ema": "averaging", "keepbest": "keepbest"}.items():
+        (checkpoint / f"callback-{new}-1.safetensors").rename(checkpoint / f"{old}.safetensors")
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["settings"] = asdict(Settings(**state["settings"]))
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    (checkpoint / "manifest.json").unlink()
+    manifest = {path.name: sha256(path.read_bytes()) for path in checkpoint.iterdir()}
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_checkpoint_of_an_older_version_resumes_bit_for_bit(tmp_path, old):
+    whole = fit_in(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit_in(tmp_path / "run", StopAfter(15))
+    (checkpoint,) = list_checkpoints(tmp_path / "run" / "checkpoints")
+    if old:
+        make_old(checkpoint)
+    resumed = fit_in(tmp_path / "run")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)

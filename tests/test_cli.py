@@ -1,4 +1,4 @@
-"The installed scripts used wrongly: one line that says what is wrong and what would be right, status 2, nothing changed."
+"The installed scripts used wrongly: one line, status 2, nothing changed."
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +18,13 @@ MISTAKES = {  # what is typed: what the line must hold
     "vit_mnist_train --out new --preset fast --epochs 9": "preset 'fast' has epochs 4, not 9",
     "vit_mnist_train --resume empty": "empty",
     "vit_mnist_train --out new --model cnn --optimizer muon": "this model has none; use adamw",
-    'vit_mnist_train --out new --model-args {"seed":1}': "model_args holds the model's own settings, and seed is not one of them",
+    'vit_mnist_train --out new --model-args {"seed":1}': (
+        "model_args holds the model's own settings, and seed is not one of them"
+    ),
     'vit_mnist_train --out new --model-args {"num_classes":11}': "mnist has 10 classes, not 11",
-    'vit_mnist_train --out new --model-args {"dropout":1}': "dropout must be at least 0 and below 1, not 1",
+    'vit_mnist_train --out new --model-args {"dropout":1}': (
+        "dropout must be at least 0 and below 1, not 1"
+    ),
     "vit_mnist_train --out new --model-args depth=2": "--model-args takes JSON like",
     "vit_mnist_train --out new --epochs -1": "epochs must be from 1 to 10,000, not -1",
     "vit_mnist_train --out new --batch-size 1000000": "batch_size must be from 1 to 60,000",
@@ -32,7 +36,9 @@ MISTAKES = {  # what is typed: what the line must hold
     "vit_mnist_train --out run": "run exists already; name a new folder",
     "vit_mnist_train --out locked/new": "name a folder you can write to",
     "vit_mnist_data --data kmnits": "did you mean 'kmnist'?",
-    "vit_mnist_evaluate nothing": "no run nothing; name a run folder, its model.safetensors or one of best, explain, fast",
+    "vit_mnist_evaluate nothing": (
+        "no run nothing; name a run folder, its model.safetensors or one of best, explain, fast"
+    ),
     "vit_mnist_evaluate empty": "no model.safetensors in empty: it is not a run folder",
     "vit_mnist_evaluate run --split tset": "unknown split 'tset'; did you mean 'test'?",
     "vit_mnist_evaluate run --split valid": "nothing says which images run was trained on",
@@ -51,13 +57,17 @@ MISTAKES = {  # what is typed: what the line must hold
     "vit_mnist_tune --out truncated.safetensors": "can't write into truncated.safetensors",
     "vit_mnist_tune --model vti": "did you mean 'vit'?",
     "vit_mnist_tune --settings missing.json": "can't read missing.json",
-    "vit_mnist_predict truncated.safetensors digit.png": "truncated.safetensors is damaged or not a safetensors file",
-    "vit_mnist_predict other.safetensors digit.png": "other.safetensors holds the weights of another architecture",
+    "vit_mnist_predict truncated.safetensors digit.png": (
+        "truncated.safetensors is damaged or not a safetensors file"
+    ),
+    "vit_mnist_predict other.safetensors digit.png": (
+        "other.safetensors holds the weights of another architecture"
+    ),
 }
 
 
 def snapshot(folder):
-    "Every file below a folder, with its hash; None for a folder"
+    "List every file below a folder, with its hash; None for a folder"
     return {
         str(path.relative_to(folder)): None if path.is_dir() else sha256(path.read_bytes())
         for path in sorted(folder.rglob("*"))
@@ -66,7 +76,7 @@ def snapshot(folder):
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory, script, unprivileged):
-    "What each mistake led to: the process and the folder's files before and after. Two at a time, most import torch"
+    "Make each mistake; return the process and the folder's files before and after"
     model = create_model("vit", seed=0)
 
     def attempt(words):
@@ -91,7 +101,7 @@ def outcomes(tmp_path_factory, script, unprivileged):
         (folder / "locked").chmod(0o755)
         return done, before, after
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool:  # most import torch
         return dict(zip(MISTAKES, pool.map(attempt, MISTAKES)))
 
 

@@ -1,4 +1,4 @@
-"Several processes against one: the same losses, weights and accuracy; one voice; an end when one of them fails."
+"Several processes against one: the same losses and weights; one voice; an end when one fails."
 
 import json
 import os
@@ -10,22 +10,28 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-# The same run in however many processes torchrun starts: 50 steps with augmentation, the last batch of an epoch uneven
+# The same run in however many processes torchrun starts: 50 steps with augmentation,
+# the last batch of an epoch uneven
 WORKER = """
 import sys
 from pathlib import Path
 from vit_mnist.callbacks import Callback
 from vit_mnist.settings import Settings
-from vit_mnist.training import ProgressBar, train
+from vit_mnist.training import train
 class Losses(Callback):
-    def on_start(self, run): self.seen = []
+    def on_start(self, run):
+        self.seen = []
     def on_step(self, run):
         self.seen.append(run.loss.item())
-        if sys.argv[2] == "fail" and run.step == 3 and not run.main: raise ValueError("this worker fails")
+        if sys.argv[2] == "fail" and run.step == 3 and not run.main:
+            raise ValueError("this worker fails")
     def on_end(self, run):
-        if run.main: (run.folder / "losses").write_text(" ".join(map(repr, self.seen)))
-settings = Settings(model_args={"depth": 2}, limit=25 * 64 - 31, batch_size=64, epochs=2, valid_size=2000, accumulate=int(sys.argv[3]), ema=.9, device="cpu")
-if __name__ == "__main__": train(settings, Path(sys.argv[1]), [Losses(), ProgressBar()])
+        if run.main:
+            (run.folder / "losses").write_text(" ".join(map(repr, self.seen)))
+settings = Settings(model_args={"depth": 2}, limit=25 * 64 - 31, batch_size=64, epochs=2,
+    valid_size=2000, accumulate=int(sys.argv[3]), ema=.9, device="cpu")
+if __name__ == "__main__":
+    train(settings, Path(sys.argv[1]), [Losses()])
 """
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -99,22 +105,9 @@ def test_processes_do_not_wait_for_gradients_that_a_model_never_has(tmp_path):
         "--nproc_per_node=2",
         "--no-python",
         Path(sys.executable).with_name("vit_mnist_train"),
-        "--model",
-        "look_vit",
-        "--model-args",
-        '{"size": "tiny"}',
-        "--limit",
-        "512",
-        "--epochs",
-        "1",
-        "--valid-size",
-        "0",
-        "--device",
-        "cpu",
-        "--tracking",
-        "disabled",
-        "--out",
-        tmp_path / "run",
+        *("--model", "look_vit", "--model-args", '{"size": "tiny"}'),
+        *"--limit 512 --epochs 1 --valid-size 0 --device cpu --tracking disabled".split(),
+        *("--out", tmp_path / "run"),
     ]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
@@ -130,7 +123,8 @@ accelerator, _ = find_processes("cpu")
 model, test = create_model("cnn", seed=0), load_data().test
 for n in (10_000, 3, 1):
     loss, accuracy = loss_and_accuracy(model, test.take(n), accelerator=accelerator)
-    print(f"RESULT {n} {loss!r} {accuracy!r}\\n", end="", flush=True)  # one write, or two processes share a line
+    # one write, or two processes share a line
+    print(f"RESULT {n} {loss!r} {accuracy!r}\\n", end="", flush=True)
 """
 
 
@@ -139,7 +133,7 @@ for n in (10_000, 3, 1):
 def test_evaluation_is_exact_whatever_the_number_of_processes(tmp_path, processes):
     script = tmp_path / "evaluate.py"
     script.write_text(EVALUATE)
-    found = []
+    results = []
     for start in (
         [],
         ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"],
@@ -152,10 +146,11 @@ def test_evaluation_is_exact_whatever_the_number_of_processes(tmp_path, processe
             timeout=400,
         )
         assert done.returncode == 0, done.stderr
-        found.append({line for line in done.stdout.splitlines() if line.startswith("RESULT")})
+        results.append({line for line in done.stdout.splitlines() if line.startswith("RESULT")})
     alone, together = [
-        {line.split()[1]: tuple(map(float, line.split()[2:])) for line in lines} for lines in found
+        {line.split()[1]: tuple(map(float, line.split()[2:])) for line in lines}
+        for lines in results
     ]
-    assert len(found[1]) == 3  # all processes say the same
+    assert len(results[1]) == 3  # all processes agree
     for n, (loss, accuracy) in alone.items():
         assert together[n] == pytest.approx((loss, accuracy), rel=1e-6)

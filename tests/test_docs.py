@@ -1,11 +1,15 @@
-"README and site: made from the notebooks, and checked by a checker that finds planted faults."
+"README, order of the notebooks, names of `vit_mnist.all`, and the checker of the site."
 
+import ast
+import importlib
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import nbformat
 import pytest
+import vit_mnist.all
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -28,45 +32,153 @@ NOTEBOOKS = [
 ]
 
 
+def sidebar(contents=None):
+    "List the pages of the sidebar from top to bottom"
+    if contents is None:
+        text = (ROOT / "nbs" / "sidebar.yml").read_text()
+        contents = yaml.safe_load(text)["website"]["sidebar"]["contents"]
+    return [
+        page
+        for entry in contents
+        for page in ([entry] if isinstance(entry, str) else sidebar(entry["contents"]))
+    ]
+
+
 def test_the_sidebar_lists_every_notebook_once():
-    sections = yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text())["website"]["sidebar"][
-        "contents"
-    ]
-    listed = [
-        name
-        for entry in sections
-        for name in ([entry] if isinstance(entry, str) else entry["contents"])
-    ]
-    assert sorted(listed) == sorted(path.relative_to(ROOT / "nbs").as_posix() for path in NOTEBOOKS)
+    pages = sorted(path.relative_to(ROOT / "nbs").as_posix() for path in NOTEBOOKS)
+    assert sorted(sidebar()) == pages
+
+
+NUMBERED = {path.stem[3:]: path for path in NOTEBOOKS if path.stem[:2].isdigit()}
+NUMBERS = {module: int(path.stem[:2]) for module, path in NUMBERED.items()}
+
+
+def test_every_numbered_notebook_has_a_number_of_its_own_and_the_sidebar_follows_them():
+    assert len(set(NUMBERS.values())) == len(NUMBERS)
+    order = [page for page in sidebar() if page[:2].isdigit()]
+    # the one exception: 00_core stands with the helpers, because nobody needs to read it first
+    assert order.index("00_core.ipynb") > order.index("90_cli.ipynb")
+    order.remove("00_core.ipynb")
+    assert order == sorted(order)
+
+
+def code_of(path):
+    "Return the trees of a notebook's code cells, without magics and directives"
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "code":
+            lines = [line for line in cell.source.splitlines() if line[:1] not in ("%", "!")]
+            yield ast.parse("\n".join(lines))
+
+
+def imported(tree):
+    "List the modules of the package that are imported anywhere below a node"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vit_mnist."):
+            yield node.module.removeprefix("vit_mnist.")
+        elif isinstance(node, ast.ImportFrom) and node.module == "vit_mnist":
+            yield from (alias.name for alias in node.names if alias.name in NUMBERS)
+
+
+@pytest.mark.parametrize("module", NUMBERED)
+def test_a_notebook_imports_only_from_lower_numbers(module):
+    lower = {name for name, number in NUMBERS.items() if number < NUMBERS[module]}
+    used = {name for tree in code_of(NUMBERED[module]) for name in imported(tree)}
+    assert used <= lower, f"{sorted(used - lower)} come later, or are the notebook's own"
+
+
+@pytest.mark.parametrize("module", NUMBERED)
+def test_lines_of_the_modules_fit(module):
+    text = (ROOT / "vit_mnist" / f"{module}.py").read_text()
+    code = text[text.index("\n# %% ../nbs") :]  # the head, with `__all__`, is nbdev's
+    assert not [line for line in code.splitlines() if len(line) > 100]
+
+
+def public_names():
+    "Find the module of every public name, but for those of the commands and the site"
+    modules = [module for module in NUMBERS if module not in ("all", "cli", "site")]
+    return {
+        name: module
+        for module in modules
+        for name in importlib.import_module(f"vit_mnist.{module}").__all__
+    }
+
+
+def assigned(tree):
+    "List the names that code defines, imports or binds"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from (alias.asname or alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_tutorial_imports_the_names_that_all_does_not_bring(path):
+    trees = list(code_of(path))
+    stars = [n.module for t in trees for n in ast.walk(t) if isinstance(n, ast.ImportFrom)]
+    if "vit_mnist.all" not in stars:
+        return
+    defined = {name for tree in trees for name in assigned(tree)}
+    used = {node.id for t in trees for node in ast.walk(t) if isinstance(node, ast.Name)}
+    missing = (used & public_names().keys()) - defined - set(vit_mnist.all.__all__)
+    assert not missing, f"import from their modules: {sorted(missing)}"
+
+
+def test_all_brings_the_names_of_the_tutorials_and_little_more():
+    assert len(vit_mnist.all.__all__) < 90
+    assert set(vit_mnist.all.__all__) <= public_names().keys()
+
+
+def test_every_public_name_is_still_in_all():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for name, module in public_names().items():
+            value = getattr(importlib.import_module(f"vit_mnist.{module}"), name)
+            assert getattr(vit_mnist.all, name) is value, name
+    with pytest.warns(DeprecationWarning, match="write_json: import it from vit_mnist.core"):
+        vit_mnist.all.write_json
+    with pytest.raises(AttributeError):
+        vit_mnist.all.no_such_name
+
+
+def test_the_reference_names_everything():
+    cells = nbformat.read(ROOT / "nbs" / "reference.ipynb", 4).cells
+    text = "".join(
+        output["data"]["text/markdown"]
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    )
+    missing = [name for name in public_names() if f"`{name}`" not in text]
+    assert not missing, f"run `make notebooks`; not in reference.ipynb: {missing}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_outputs_are_there_and_pictures_say_what_is_on_them(path):
     for cell in nbformat.read(path, 4).cells:
-        if cell.cell_type == "code":
-            directives = "\n".join(
-                line for line in cell.source.splitlines() if line.startswith("#|")
-            )
-            assert not any(output.output_type == "error" for output in cell.outputs), cell.source
-            assert cell.outputs or "slow" not in directives, (
-                f"a slow cell that was never run:\n{cell.source}"
-            )
-            assert cell.outputs or cell.source.splitlines()[-1:] != ["fig"], (
-                f"a picture that was never drawn:\n{cell.source}"
-            )
-            pictures = any(
-                kind.startswith("image/")
-                for output in cell.outputs
-                for kind in output.get("data", {})
-            )
-            assert not pictures or "fig-alt:" in directives, (
-                f"a picture without alternative text:\n{cell.source}"
-            )
-            for line in re.findall(r"^#\|\s*(fig-alt:.*)", directives, re.MULTILINE):
-                yaml.safe_load(line)  # as Quarto reads it: a colon in the text would be a fault
+        if cell.cell_type != "code":
+            continue
+        source, outputs = cell.source, cell.outputs
+        directives = "\n".join(line for line in source.splitlines() if line.startswith("#|"))
+        kinds = {kind for output in outputs for kind in output.get("data", {})}
+        pictures = any(kind.startswith("image/") for kind in kinds)
+        last = source.splitlines()[-1:]
+        assert not any(output.output_type == "error" for output in outputs), source
+        assert outputs or "slow" not in directives, f"a slow cell never run:\n{source}"
+        assert outputs or last != ["fig"], f"a picture never drawn:\n{source}"
+        assert not pictures or "fig-alt:" in directives, f"no alternative text:\n{source}"
+        for line in re.findall(r"^#\|\s*(fig-alt:.*)", directives, re.MULTILINE):
+            yaml.safe_load(line)  # as Quarto reads it: a colon in the text would be a fault
 
 
-GOOD = '<html><body id="top"><a href="other.html#there">o</a><a href="https://example.com/x">x</a><img src="p.png" alt="a picture"><script src="s.js"></script></body></html>'
+GOOD = (
+    '<html><body id="top"><a href="other.html#there">o</a><a href="https://example.com/x">x</a>'
+    '<img src="p.png" alt="a picture"><script src="s.js"></script></body></html>'
+)
 
 
 @pytest.fixture

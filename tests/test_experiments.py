@@ -77,7 +77,7 @@ def set_params(folder, **training):
 
 
 def dvc(folder, *words, check=True):
-    "Runs dvc in a project and returns what it prints; the commands are those installed here, the package is the project's own"
+    "Run dvc in a project, with the commands installed here and its own package; return the text"
     env = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}", "PYTHONPATH": str(folder)}
     done = subprocess.run(
         [SCRIPTS / "dvc", *words], cwd=folder, env=env, capture_output=True, text=True, timeout=300
@@ -161,8 +161,8 @@ def test_a_changed_learning_rate_runs_train_and_later_stages(project):
     assert json.loads((project / "models" / "config.json").read_text())["settings"]["lr"] == 0.003
 
 
-def asked():
-    "The settings that the command line in sys.argv asks for"
+def requested():
+    "Read the settings from the command line in sys.argv"
     options = _options(vit_mnist_train.__wrapped__)
     return Settings(
         **_given(
@@ -198,37 +198,50 @@ def test_params_settings_and_options_are_the_same(copy, monkeypatch):
             if "vit_mnist_train" in line
         )
         monkeypatch.setattr(sys, "argv", shlex.split(command.partition("VIT_MNIST_HOME=data ")[2]))
-        assert asked() == replace(
+        assert requested() == replace(
             Settings(), **{**changes, "model_args": json.loads(changes.get("model_args", "{}"))}
         )
     (copy / "params.yaml").write_text(before)
 
 
 def test_stages_depend_on_the_modules_they_import():
-    commands = {
-        node.name: node
-        for node in ast.parse((ROOT / "vit_mnist" / "cli.py").read_text()).body
-        if isinstance(node, ast.FunctionDef)
-    }
+    tree = ast.parse((ROOT / "vit_mnist" / "cli.py").read_text())
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
-        command = next(word for word in stage["cmd"].split() if word in commands)
+        command = next(word for word in stage["cmd"].split() if word in functions)
         listed = {Path(dep).stem for dep in stage["deps"] if dep.endswith(".py")}
-        assert listed == needed(commands[command]), name
+        imported = set()
+        for part in called(command, functions):
+            imported = needed(functions[part], imported)
+        assert listed == imported, name
 
 
-def needed(tree, found=()):
-    "Names of the package's modules that are imported below a node, and by them in turn"
-    found = set(found)
+def called(name, functions, above=()):
+    "List a function, and those of the module that it uses, and theirs"
+    names = {node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)}
+    below = (names & functions.keys()) - {name, *above}
+    return {name}.union(*(called(other, functions, (*above, name)) for other in below))
+
+
+def needed(tree, known=()):
+    "List the package's modules that are imported below a node, and by them in turn"
+    modules = set(known)
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (
-            node.level or node.module.startswith("vit_mnist.")
-        ):
-            name = node.module.removeprefix("vit_mnist.")
-            if name not in found:
-                found = needed(
-                    ast.parse((ROOT / "vit_mnist" / f"{name}.py").read_text()), found | {name}
-                )
-    return found
+        for name in package_modules(node):
+            if name not in modules:
+                text = (ROOT / "vit_mnist" / f"{name}.py").read_text()
+                modules = needed(ast.parse(text), modules | {name})
+    return modules
+
+
+def package_modules(node):
+    "List the modules of the package that one statement imports"
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    if node.module in (None, "vit_mnist"):
+        return [alias.name for alias in node.names]
+    inside = node.level or node.module.startswith("vit_mnist.")
+    return [node.module.removeprefix("vit_mnist.")] if inside else []
 
 
 def test_the_sweep_stays_within_the_space(monkeypatch):
@@ -262,7 +275,7 @@ def test_the_sweep_stays_within_the_space(monkeypatch):
     monkeypatch.setattr(
         sys, "argv", ["vit_mnist_train", *(f"--{name}={value}" for name, value in first.items())]
     )  # as W&B's agent calls it
-    assert asked() == Settings(**{**first, "model_args": json.loads(first["model_args"])})
+    assert requested() == Settings(**{**first, "model_args": json.loads(first["model_args"])})
 
 
 # searches
@@ -272,16 +285,16 @@ BASE = Settings(**SMALL, model_args={"depth": 1})
 SPACE = {"lr": (1e-5, 1e-2, "log"), "shift": (0.0, 2.0)}
 WORKER = """
 import sys, time
-from vit_mnist.tuning import Report, tune
+from vit_mnist.tuning import ReportToTrial, tune
 from tests_space import BASE, SPACE
 if "dies" in sys.argv:
-    report = Report.on_epoch
+    report = ReportToTrial.on_epoch
     def on_epoch(self, run):
         if self.trial.study.get_trials(deepcopy=False)[0].state.is_finished():
             print("in a trial", flush=True)
             time.sleep(600)  # until it is killed
         report(self, run)
-    Report.on_epoch = on_epoch
+    ReportToTrial.on_epoch = on_epoch
 tune(6, sys.argv[1], base=BASE, space=SPACE, heartbeat=1)
 """
 
@@ -346,7 +359,8 @@ def test_the_package_imports_without_the_extras():
         [
             sys.executable,
             "-c",
-            "import sys; sys.modules.update(optuna=None, dvc=None); import vit_mnist.all, vit_mnist.cli",
+            "import sys; sys.modules.update(optuna=None, dvc=None);"
+            "import vit_mnist.all, vit_mnist.cli",
         ],
         check=True,
     )

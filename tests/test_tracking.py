@@ -1,4 +1,4 @@
-"Weights & Biases: what the files of an offline run hold, where nothing may be written, and that no connection is tried."
+"Weights & Biases: what an offline run writes and where, and that no connection is tried."
 
 import json
 import os
@@ -15,25 +15,36 @@ import pytest
 from vit_mnist.settings import Settings
 from vit_mnist.tracking import read_tracked
 
-# Runs the installed command in a process where every socket that leads out of the machine is refused and written down.
-# Killed at step 17 if asked; Unix sockets are how wandb talks to its own process.
+# Runs the installed command in a process where every socket that leads out of the machine is
+# refused and written down. Killed at step 17 if told so; Unix sockets are how wandb talks to its
+# own process.
 DRIVER = """
 import glob, os, signal, socket, sys, time
 log, last = sys.argv[1], int(sys.argv[2])
+def write(line):
+    with open(log, "a") as file:
+        file.write(f"{line}\\n")
 def refuse(name):
     original = getattr(socket.socket, name)
     def method(self, address, *rest):
-        if self.family == socket.AF_UNIX: return original(self, address, *rest)
-        with open(log, "a") as file: file.write(f"{address}\\n")
+        if self.family == socket.AF_UNIX:
+            return original(self, address, *rest)
+        write(address)
         raise ConnectionRefusedError(111, "refused")
     setattr(socket.socket, name, method)
-for name in ("connect", "connect_ex"): refuse(name)
-socket.getaddrinfo = lambda host, *rest, **more: open(log, "a").write(f"{host}\\n") and (_ for _ in ()).throw(socket.gaierror(-2, "refused"))
+for name in ("connect", "connect_ex"):
+    refuse(name)
+def getaddrinfo(host, *rest, **more):
+    write(host)
+    raise socket.gaierror(-2, "refused")
+socket.getaddrinfo = getaddrinfo
 from vit_mnist import loop
 step = loop.train_step
 def counted(run, *args, **kwargs):
-    while run.step == last and not glob.glob(f"{run.folder}/wandb/offline-run-*/*.wandb"): time.sleep(.01)
-    if run.step == last: os.kill(os.getpid(), signal.SIGKILL)
+    while run.step == last and not glob.glob(f"{run.folder}/wandb/offline-run-*/*.wandb"):
+        time.sleep(.01)
+    if run.step == last:
+        os.kill(os.getpid(), signal.SIGKILL)
     return step(run, *args, **kwargs)
 loop.train_step = counted
 from vit_mnist.cli import vit_mnist_train
@@ -41,18 +52,8 @@ sys.argv = ["vit_mnist_train", *sys.argv[3:]]
 vit_mnist_train()
 """
 SMALL = [
-    "--model-args",
-    '{"depth": 1, "dim": 32, "mlp_dim": 64}',
-    "--limit",
-    "640",
-    "--valid-size",
-    "500",
-    "--batch-size",
-    "64",
-    "--epochs",
-    "3",
-    "--device",
-    "cpu",
+    *("--model-args", '{"depth": 1, "dim": 32, "mlp_dim": 64}'),
+    *"--limit 640 --valid-size 500 --batch-size 64 --epochs 3 --device cpu".split(),
 ]
 
 
@@ -101,32 +102,29 @@ def test_an_offline_run_killed_and_resumed_holds_every_step_once_and_all_of_it_i
     assert not (run / "metrics.json").exists()
     resumed = command(place, "--resume", run)
     assert resumed.returncode == 0, resumed.stderr
-    found = read_tracked(run)
-    assert sorted(found["history"]) == list(range(1, 32)) and len(found["ids"]) == 1
-    assert (
-        len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 2
-    )  # one of the killed process, one of the other
-    rows = [found["history"][step] for step in range(1, 31)]
+    tracked = read_tracked(run)
+    assert sorted(tracked["history"]) == list(range(1, 32)) and len(tracked["ids"]) == 1
+    # one of the killed process, one of the other
+    assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 2
+    rows = [tracked["history"][step] for step in range(1, 31)]
     assert all({"loss", "grad_norm", "lr", "images_per_second"} <= set(row) for row in rows)
-    assert [step for step, row in found["history"].items() if "train_loss" in row] == [10, 20, 30]
+    assert [step for step, row in tracked["history"].items() if "train_loss" in row] == [10, 20, 30]
     metrics = json.loads((run / "metrics.json").read_text())
-    last = found["history"][31]
+    last = tracked["history"][31]
     assert last["test_accuracy"] == metrics["test_accuracy"]
-    assert {path.stem for path in run.glob("*.png")} <= {key.split("/")[0] for key in last} and len(
-        found["files"]
-    ) == len(list(run.glob("*.png")))
-    assert found["config"]["batch_size"] == 64 and len(found["artifacts"]) == 1
-    assert set(found["config"]) >= set(Settings.__dataclass_fields__)
+    pictures = {path.stem for path in run.glob("*.png")}
+    assert pictures <= {key.split("/")[0] for key in last}
+    assert len(tracked["files"]) == len(pictures)
+    assert tracked["config"]["batch_size"] == 64 and len(tracked["artifacts"]) == 1
+    assert set(tracked["config"]) >= set(Settings.__dataclass_fields__)
     assert not written_outside(place)
     assert not (folder / "connections").exists()
 
 
-ALONE = [
-    "unshare",
-    "--net",
-    *(["--map-root-user"] if os.geteuid() else []),
-]  # a network without a single way out
-ATTEMPTS = """awk '/^Ip: [0-9]/ { print $13 }' /proc/net/snmp"""  # packets this network had no route for, whoever sent them
+# a network without a single way out
+ALONE = ["unshare", "--net", *(["--map-root-user"] if os.geteuid() else [])]
+# packets this network had no route for, whichever process sent them
+ATTEMPTS = """awk '/^Ip: [0-9]/ { print $13 }' /proc/net/snmp"""
 
 
 @pytest.mark.skipif(
@@ -148,18 +146,10 @@ def test_no_process_of_an_offline_run_tries_a_connection(place):
         assert done.returncode == 0, done.stderr
         return int(done.stdout)
 
-    assert (
-        attempts(
-            [sys.executable, "-c", "import socket; socket.socket().connect_ex(('192.0.2.1', 80))"]
-        )
-        == 1
-    )  # an attempt is seen
-    assert (
-        attempts(
-            [Path(sys.executable).with_name("vit_mnist_train"), *SMALL, "--out", place[0] / "run"]
-        )
-        == 0
-    )
+    connect = "import socket; socket.socket().connect_ex(('192.0.2.1', 80))"
+    assert attempts([sys.executable, "-c", connect]) == 1  # an attempt is seen
+    train = Path(sys.executable).with_name("vit_mnist_train")
+    assert attempts([train, *SMALL, "--out", place[0] / "run"]) == 0
     assert list((place[0] / "run").glob("wandb/offline-run-*/*.wandb"))
 
 

@@ -12,17 +12,9 @@ SCRIPTS = Path(sys.executable).parent
 
 def train(folder, *options):
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    words = [SCRIPTS / "vit_mnist_train", "--out", folder, "--device", "cpu"]
     return subprocess.run(
-        [
-            SCRIPTS / "vit_mnist_train",
-            "--out",
-            folder,
-            "--device",
-            "cpu",
-            "--tracking",
-            "disabled",
-            *options,
-        ],
+        [*words, "--tracking", "disabled", *options],
         capture_output=True,
         text=True,
         env=environment,

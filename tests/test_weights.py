@@ -1,7 +1,8 @@
-"The weights in the package against what their cards say of them."
+"The weights in the package against their cards."
 
 import json
 import os
+from importlib import import_module
 
 import pytest
 
@@ -14,7 +15,7 @@ from vit_mnist.weights import list_pretrained, load_pretrained, read_card
 
 
 @pytest.mark.parametrize("name", list_pretrained())
-def test_shipped_weights_are_as_good_as_their_card_says(name):
+def test_weights_of_the_package_are_as_good_as_their_card_says(name):
     card = read_card(name)
     accuracy = loss_and_accuracy(load_pretrained(name), load_data().test)[1]
     assert accuracy == pytest.approx(card["test_accuracy"], abs=2e-4)  # rounding may tip an image
@@ -24,24 +25,29 @@ def test_shipped_weights_are_as_good_as_their_card_says(name):
 @pytest.mark.slow
 def test_the_command_on_the_card_makes_the_same_weights_again(tmp_path, script):
     card, run = read_card("fast"), tmp_path / "run"
-    script(
-        *card["command"].split(),
-        "--out",
-        run,
-        "--tracking",
-        "disabled",
-        env={**os.environ, "OMP_NUM_THREADS": str(card["threads"])},
-        check=True,
-    )
-    config, metrics = (
-        json.loads((run / name).read_text()) for name in ("config.json", "metrics.json")
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": str(card["threads"])}
+    words = [*card["command"].split(), "--out", run, "--tracking", "disabled"]
+    script(*words, env=environment, check=True)
+    names = "config.json", "metrics.json"
+    config, metrics = (json.loads((run / name).read_text()) for name in names)
     assert metrics["test_accuracy"] == pytest.approx(card["test_accuracy"], abs=3e-3)
-    other = [
-        key for key in ("versions", "machine", "threads", "device") if config[key] != card[key]
-    ]
+    keys = "versions", "machine", "threads", "device"
+    other = [key for key in keys if config[key] != card[key]]
     if other:
-        pytest.skip(
-            f"as good, but bit for bit is a promise for one machine, and here {' and '.join(other)} differ from the card's"
-        )
+        differ = f"{' and '.join(other)} differ from the card's"
+        pytest.skip(f"as good, but bit for bit is a promise for one machine: {differ}")
     assert sha256((run / "model.safetensors").read_bytes()) == card["sha256"]
+
+
+@pytest.mark.parametrize(
+    "module, old, new",
+    [
+        ("weights", "ship", "publish_weights"),
+        ("runs", "is_shipped", "is_pretrained"),
+        ("tuning", "Report", "ReportToTrial"),
+    ],
+)
+def test_names_of_the_version_before_still_work(module, old, new):
+    module = import_module(f"vit_mnist.{module}")
+    with pytest.warns(DeprecationWarning, match=f"{old} is now .*{new}"):
+        assert getattr(module, old) is getattr(module, new)

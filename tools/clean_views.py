@@ -1,4 +1,7 @@
-'Leaves the static form of widgets in saved notebooks: without a kernel JupyterLab would say "model not found" where a view stands.'
+"""Keep only the static form of widgets in saved notebooks.
+
+Without a kernel JupyterLab would say "model not found" in place of a widget.
+"""
 
 import sys
 from pathlib import Path
@@ -11,7 +14,7 @@ from vit_mnist.site import WIDGET_VIEW
 def clean_views(
     notebook,  # as read from JSON; changed in place
 ):
-    "Drops views and state of widgets, and outputs that hold nothing else"
+    "Drop views and state of widgets, and outputs that hold nothing else"
     notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):

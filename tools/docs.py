@@ -1,4 +1,7 @@
-"Builds the site into _docs/ and checks it: with Quarto where it is installed, else with smalldocs, which needs no network."
+"""Build the site into _docs/ and check it.
+
+Quarto builds it where that is installed, else smalldocs, which needs no network.
+"""
 
 import re
 import shutil
@@ -18,49 +21,48 @@ PROC, DOCS = ROOT / "_proc", ROOT / "_docs"
 
 
 def page_name(notebook):
-    "What Quarto calls the page of a processed notebook: `output-file` in its front matter"
+    "Return Quarto's name for a notebook's page: `output-file` in its front matter"
     front = re.match(r"---\n(.*?)\n---", notebook.cells[0].source, re.DOTALL)
     return (yaml.safe_load(front[1]) if front else {}).get("output-file")
 
 
 def without_numbers(text):
-    "Notebooks under the names of their pages: 10_data.ipynb is data.ipynb"
+    "Replace names of notebooks by those of their pages: 10_data.ipynb is data.ipynb"
     return re.sub(r"\b\d+[a-z]?_(\w+\.ipynb)", r"\1", text)
 
 
 def dark_without_sass():
-    "nbs/dark.scss as a stylesheet: Bootstrap in its dark mode, with our colours over it"
-    bootstrap = (
-        Path(smalldocs.__file__).parent / "assets" / "vendor" / "bootstrap" / "bootstrap.min.css"
-    ).read_text()
+    "Make nbs/dark.scss a stylesheet: Bootstrap in its dark mode, with our colours over it"
+    vendor = Path(smalldocs.__file__).parent / "assets" / "vendor"
+    bootstrap = (vendor / "bootstrap" / "bootstrap.min.css").read_text()
     dark = re.search(r"\[data-bs-theme=dark\]\{([^}]*)\}", bootstrap)[1]
-    ours = "".join(
-        f"--bs-{name}:{value};"
-        for name, value in re.findall(
-            r"^\$([\w-]+): ([^;]+);", (PROC / "dark.scss").read_text(), re.MULTILINE
-        )
-    )
+    scss = (PROC / "dark.scss").read_text()
+    colours = re.findall(r"^\$([\w-]+): ([^;]+);", scss, re.MULTILINE)
+    ours = "".join(f"--bs-{name}:{value};" for name, value in colours)
     return f"{bootstrap}:root{{{dark};{ours}}}"
 
 
+def rename_links(path):
+    "Name a processed notebook and the links in it after the pages"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            link = r"(\]\([^)\s]*)"
+            cell.source = re.sub(link, lambda found: without_numbers(found[1]), cell.source)
+    nbformat.write(notebook, path)
+    if name := page_name(notebook):
+        path.rename(path.with_name(name).with_suffix(".ipynb"))
+
+
 def render_without_quarto():
-    "smalldocs on the processed notebooks, named as Quarto would name their pages"
+    "Run smalldocs on the processed notebooks, named as Quarto would name their pages"
     refresh_quarto_yml()
     proc_nbs(n_workers=0, force=True)
     for path in sorted(PROC.rglob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "markdown":
-                cell.source = re.sub(
-                    r"(\]\([^)\s]*)", lambda link: without_numbers(link[1]), cell.source
-                )
-        nbformat.write(notebook, path)
-        if name := page_name(notebook):
-            path.rename(path.with_name(name).with_suffix(".ipynb"))
+        rename_links(path)
     config = yaml.safe_load((PROC / "_quarto.yml").read_text())
-    config["format"].pop(
-        "commonmark", None
-    )  # two keys that smalldocs refuses and a reader does not see
+    # two keys that smalldocs refuses and a reader does not see
+    config["format"].pop("commonmark", None)
     config.pop("keep-md", None)
     config["format"]["html"]["theme"]["dark"] = "dark.css"
     (PROC / "dark.css").write_text(dark_without_sass())
@@ -78,9 +80,6 @@ if __name__ == "__main__":
         nbdev_docs.__wrapped__()
     else:
         render_without_quarto()
-    faults = check(DOCS)
-    print(
-        "\n".join(faults)
-        or f"{len(list(DOCS.rglob('*.html')))} pages in {DOCS.relative_to(ROOT)}/, no fault found"
-    )
+    faults, pages = check(DOCS), len(list(DOCS.rglob("*.html")))
+    print("\n".join(faults) or f"{pages} pages in {DOCS.relative_to(ROOT)}/, no fault found")
     sys.exit(bool(faults))

@@ -1,4 +1,4 @@
-"How `make lab` starts JupyterLab: what it saves keeps the static form of widgets only."
+"Configure JupyterLab for `make lab`: saved notebooks keep only the static form of widgets."
 
 import sys
 from pathlib import Path

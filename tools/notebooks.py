@@ -1,4 +1,7 @@
-"Runs notebooks again in place. Cells marked `#| slow` are skipped and keep their outputs, unless `--slow` is given."
+"""Run notebooks again in place; run `nbdev_export` before, because they import the modules.
+
+Cells marked `#| slow` are skipped and keep their outputs, unless `--slow` is given.
+"""
 
 import argparse
 import logging
@@ -13,24 +16,22 @@ NBS = Path(__file__).parent.parent / "nbs"
 
 
 class KeepSlow(NotebookClient):
-    "A client that leaves cells with some directives as they are"
+    "Execute notebooks, but leave cells with some directives as they are"
 
     skipped = {"#|eval:false", "#|slow"}
 
     async def async_execute_cell(self, cell, cell_index, **kwargs):
-        directives = [
-            line.replace(" ", "") for line in cell.source.splitlines() if line.startswith("#|")
-        ]
-        if self.skipped & set(directives):
+        lines = cell.source.splitlines()
+        if self.skipped & {line.replace(" ", "") for line in lines if line.startswith("#|")}:
             return cell
         return await super().async_execute_cell(cell, cell_index, **kwargs)
 
 
 def run(path: Path):
+    "Execute a notebook and store its outputs"
     notebook = nbformat.read(path, as_version=4)
-    KeepSlow(
-        notebook, timeout=3600, coalesce_streams=True, resources={"metadata": {"path": path.parent}}
-    ).execute()
+    place = {"metadata": {"path": path.parent}}
+    KeepSlow(notebook, timeout=3600, coalesce_streams=True, resources=place).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     text = nbformat.writes(clean_views(notebook))
@@ -47,8 +48,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.slow:
         KeepSlow.skipped = KeepSlow.skipped - {"#|slow"}
-    for path in options.notebooks or sorted(
-        p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
-    ):
+    every = sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    for path in options.notebooks or every:
         print(path.resolve().relative_to(NBS.parent), flush=True)
         run(path.resolve())

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 
 # %% ../nbs/24_baselines.ipynb #64fb70d8
 class MLP(nn.Module):
-    "Pixels and two hidden layers"
+    "Classify by pixels and two hidden layers"
 
-    def __init__(self, *, num_classes: int = 10, width: int = 256):
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,  # logits of an image
+        width: int = 256,  # numbers in a hidden layer
+    ):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(),
@@ -23,14 +28,19 @@ class MLP(nn.Module):
             nn.Linear(width, num_classes),
         )
 
-    def forward(self, images: Tensor):
+    def forward(self, images: Tensor) -> Tensor:  # `[n, 1, 28, 28]` to `[n, num_classes]`
         return self.layers(images)
 
 # %% ../nbs/24_baselines.ipynb #eef34584
 class CNN(nn.Module):
-    "The two-convolution network of PyTorch's MNIST example"
+    "Classify by two convolutions and two linear layers, as PyTorch's MNIST example does"
 
-    def __init__(self, *, num_classes: int = 10, channels: int = 32):
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,  # logits of an image
+        channels: int = 32,  # of the first convolution; the second has twice as many
+    ):
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, channels, 3),
@@ -48,14 +58,19 @@ class CNN(nn.Module):
             nn.Linear(4 * channels, num_classes),
         )
 
-    def forward(self, images: Tensor):
+    def forward(self, images: Tensor) -> Tensor:  # `[n, 1, 28, 28]` to `[n, num_classes]`
         return self.classifier(self.features(images))
 
 # %% ../nbs/24_baselines.ipynb #5329d52f
 class Residual(nn.Module):
-    "Two convolutions with batch norm beside a shortcut"
+    "Add two convolutions with batch norm to a shortcut"
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+    def __init__(
+        self,
+        inputs: int,  # channels that come in
+        outputs: int,  # channels that go out
+        stride: int = 1,  # 2 halves rows and columns
+    ):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
@@ -66,14 +81,19 @@ class Residual(nn.Module):
         )
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
-    def forward(self, x: Tensor):
+    def forward(self, x: Tensor) -> Tensor:  # `[n, inputs, h, w]` to `[n, outputs, h, w]`
         return nn.functional.gelu(self.body(x) + self.shortcut(x))
 
 # %% ../nbs/24_baselines.ipynb #231160e7
 class StrongCNN(nn.Module):
-    "A small modern CNN: residual stages, global average, one linear layer"
+    "Classify by three residual stages, the mean over all places and one linear layer"
 
-    def __init__(self, *, num_classes: int = 10, width: int = 24):
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,  # logits of an image
+        width: int = 24,  # channels of the first stage; each next has twice as many
+    ):
         super().__init__()
         self.stages = nn.Sequential(
             Residual(1, width),
@@ -82,9 +102,8 @@ class StrongCNN(nn.Module):
             nn.MaxPool2d(2),
             Residual(2 * width, 4 * width),
         )
-        self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, num_classes)
-        )
+        head = nn.Linear(4 * width, num_classes)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
-    def forward(self, images: Tensor):
+    def forward(self, images: Tensor) -> Tensor:  # `[n, 1, 28, 28]` to `[n, num_classes]`
         return self.head(self.stages(images))

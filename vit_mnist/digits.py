@@ -18,41 +18,42 @@ from .core import UserError, printable
 
 # %% ../nbs/12_digits.ipynb #1286e4ef
 def _gray(image):
-    "A float array `[height, width]` from an image, an array or a tensor; any scale"
+    "Return gray values `[height, width]`, float, any scale, of an image, an array or a tensor"
     if isinstance(image, Image.Image):
         if image.has_transparency_data:
-            image = Image.alpha_composite(
-                Image.new("RGBA", image.size, "white"), image.convert("RGBA")
-            )
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
         if image.mode not in ("F", "I", "I;16"):
             image = image.convert("L")
     pixels = np.asarray(image, dtype=np.float32)
     if pixels.ndim == 3:
         pixels = pixels.mean(0 if pixels.shape[0] in (1, 3) else 2)
     if pixels.ndim != 2 or not pixels.size or not np.isfinite(pixels).all():
-        raise UserError(
-            f"an image must be finite pixels [height, width], [1 or 3, height, width] or [height, width, 3], not {list(pixels.shape)}"
-        )
+        shapes = "[height, width], [1 or 3, height, width] or [height, width, 3]"
+        given = list(pixels.shape)
+        raise UserError(f"an image must be finite pixels {shapes}, not {given}")
     return pixels
 
 # %% ../nbs/12_digits.ipynb #9145900a
 def _paper(gray):
-    "The paper's shade at each pixel, `[height, width]`, and how far the paper itself strays from it"
+    "Return the paper's shade at each pixel, `[height, width]`, and how far paper strays from it"
     height, width = gray.shape
     y, x = np.ogrid[:height, :width]
     border = (y == 0) | (y == height - 1) | (x == 0) | (x == width - 1)
     rows, columns = np.nonzero(border)
-    shade, terms = gray[border], np.stack([np.ones(len(rows)), rows / height, columns / width], 1)
+    terms = np.stack([np.ones(len(rows)), rows / height, columns / width], 1)
+    shade = gray[border]
     error = np.abs(shade - np.median(shade))
     for _ in range(3):
         plain = error <= np.quantile(error, 0.75)
         plane = np.linalg.lstsq(terms[plain], shade[plain])[0]
         error = np.abs(shade - terms @ plane)
-    return plane[0] + plane[1] * (y / height) + plane[2] * (x / width), np.quantile(error, 0.75)
+    paper = plane[0] + plane[1] * (y / height) + plane[2] * (x / width)
+    return paper, np.quantile(error, 0.75)
 
 # %% ../nbs/12_digits.ipynb #7031750c
 def _ink(gray):
-    "Ink between 0 and 1, `[height, width]`; what is too faint to tell from paper is 0"
+    "Return ink from 0 to 1, `[height, width]`; 0 where it is too faint to tell from paper"
     paper, grain = _paper(gray)
     difference = gray - paper
     if difference.max() < -difference.min():
@@ -64,38 +65,42 @@ def _ink(gray):
     return np.where(ink < np.clip(5 * grain / strongest, 0.1, 0.5), 0, ink)
 
 # %% ../nbs/12_digits.ipynb #90718349
-def prepare_digit(
-    image,  # a PIL image, array or tensor of any size: gray or colour, dark on light or light on dark
-) -> Tensor:  # `uint8`, ink 255 on 0, `[1, 28, 28]`
-    "A foreign image made MNIST-like: 20-pixel box, centre of mass in the middle; raises `UserError` where there is no ink"
-    ink = _ink(_gray(image))
+def _crop(ink):
+    "Return the part of a picture that holds ink"
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _start(ink, axis):
+    "Return the first of 28 pixels along an axis so that the ink's centre of mass is in the middle"
+    side = ink.shape[axis]
+    centre = (np.arange(side) @ ink.sum(1 - axis)) / ink.sum()
+    return int(np.clip(round(14 - centre), 0, 28 - side))
+
+
+def prepare_digit(
+    image,  # PIL image, array or tensor of any size, gray or colour, light on dark or dark on light
+) -> Tensor:  # `uint8`, ink 255 on 0, `[1, 28, 28]`
+    "Make a foreign image like MNIST's; raise `UserError` where there is no ink"
+    ink = _crop(_ink(_gray(image)))
     height, width = (max(1, round(20 * side / max(ink.shape))) for side in ink.shape)
-    small = np.asarray(
-        Image.fromarray(ink.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
-    )
-    mass = small.sum()
-    y, x = (np.arange(height) @ small.sum(1)) / mass, (np.arange(width) @ small.sum(0)) / mass
-    top, left = (int(np.clip(round(14 - c), 0, 28 - side)) for c, side in ((y, height), (x, width)))
+    ink = Image.fromarray(ink.astype(np.float32))
+    small = np.asarray(ink.resize((width, height), Image.Resampling.BOX))
+    top, left = _start(small, 0), _start(small, 1)
     digit = np.zeros((28, 28), np.float32)
     digit[top : top + height, left : left + width] = small / small.max()
     return torch.from_numpy((digit * 255).round().astype(np.uint8))[None]
 
 # %% ../nbs/12_digits.ipynb #d437cb1a
-MAX_BYTES, MAX_PIXELS = (
-    32 * 2**20,
-    25_000_000,
-)  # of a file, of an image: any telephone's photograph, and far below a gigabyte of memory
-MIN_SIDE, WORKING_SIDE = (
-    8,
-    1000,
-)  # pixels: smaller holds no digit, larger is read at a fraction of its size
+MAX_BYTES = 32 * 2**20  # of a file: any telephone's photograph
+MAX_PIXELS = 25_000_000  # of an image: far below a gigabyte of memory
+MIN_SIDE = 8  # pixels: a smaller image holds no digit
+WORKING_SIDE = 1000  # pixels: a larger image is read at a fraction of its size
 MAX_SCANS = 50  # passes of a progressive JPEG, which usually has ten
 
 # %% ../nbs/12_digits.ipynb #5d1dd260
 def _content(source):
-    "The bytes of a file, or of standard input; raises `UserError` where there is no sensible number of them"
+    "Read a file, or standard input; raise `UserError` where it is empty, too long or no file"
     try:
         if source == "-":
             content = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -117,20 +122,18 @@ def _content(source):
 
 # %% ../nbs/12_digits.ipynb #74f7a200
 def _decode(content):
-    "A PIL image of at most some 2,000 pixels a side, upright; raises `UserError` for what is too small or large, anything for what is damaged"
+    "Decode to at most some 2,000 pixels a side, upright; raise `UserError` for a wrong size"
     image = Image.open(BytesIO(content), formats=("PNG", "JPEG"))
     width, height = image.size
     if min(width, height) < MIN_SIDE:
-        raise UserError(
-            f"{width} x {height} pixels, and a digit needs at least {MIN_SIDE} each way"
-        )
+        needed = f"a digit needs at least {MIN_SIDE} each way"
+        raise UserError(f"{width} x {height} pixels, and {needed}")
     if width * height > MAX_PIXELS:
         raise Image.DecompressionBombError
     if image.format == "JPEG" and content.count(b"\xff\xda") > MAX_SCANS:
         raise UserError("a JPEG of suspiciously many passes")
-    image.draft(
-        "L", (WORKING_SIDE, WORKING_SIDE)
-    )  # a JPEG can be decoded at an eighth of its size; a PNG can't
+    # a JPEG can be decoded at an eighth of its size; a PNG can't
+    image.draft("L", (WORKING_SIDE, WORKING_SIDE))
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     elif image.mode in ("1", "I;16"):
@@ -141,7 +144,7 @@ def _decode(content):
 def read_digit(
     source,  # path of a PNG or JPEG file, or "-" for standard input
 ) -> Tensor:  # `uint8`, ink 255 on 0, `[1, 28, 28]`
-    "An image file from outside made MNIST-like, within limits of size, memory and time; raises `UserError` that says which file and why"
+    "Read an image file from outside, within limits; raise `UserError` that says which and why"
     name = "standard input" if source == "-" else printable(source)
     try:
         content = _content(source)
@@ -155,26 +158,21 @@ def read_digit(
         raise UserError(f"{name}: more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{name}: not a PNG or JPEG file, or a damaged one") from error
-    except Exception as error:
-        raise UserError(
-            f"{name}: damaged ({error})"
-        ) from error  # decoders raise all sorts of things
+    except Exception as error:  # decoders raise all sorts of things
+        raise UserError(f"{name}: damaged ({error})") from error
 
 # %% ../nbs/12_digits.ipynb #877714ae
 def image_files(
     name: str,  # a file, a folder, a pattern such as `"scans/*.png"`, or "-"
 ) -> list:  # names for `read_digit`; the name itself where it stands for nothing else
-    "The image files that a name stands for, sorted"
-    found = [name]
+    "List the image files that a name stands for, sorted"
+    names = []
     if os.path.isdir(name):
         try:
-            found = [
-                str(p)
-                for p in Path(name).iterdir()
-                if p.suffix.lower() in (".png", ".jpg", ".jpeg")
-            ]
+            inside = list(Path(name).iterdir())
         except OSError:
-            pass  # read_digit says what is wrong with it
+            inside = []  # read_digit says what is wrong with it
+        names = [str(p) for p in inside if p.suffix.lower() in (".png", ".jpg", ".jpeg")]
     elif not os.path.exists(name):
-        found = glob.glob(name)
-    return sorted(found) or [name]
+        names = glob.glob(name)
+    return sorted(names) or [name]

@@ -17,25 +17,32 @@ from torch import Tensor, nn
 
 from .core import UserError, check_name, write_atomic
 from .data import plot_digits
-from .model import load_model, model_input
+from .model import about, load_model, model_input
 from .maps import capture_attention
 from .pictures import plot_attention
-from vit_mnist.element import (
-    AblatedHeads,
-    base64_text,
-    element_html,
-    explorer_data,
-    image_facts,
-    image_result,
-    method_map,
-    model_facts,
-    page_html,
-    static_file,
-)
+from .perturbation import AblatedHeads
+from .element import base64_text, element_html, explorer_data, image_facts
+from .element import image_result, method_map, page_html, static_file
+
+# %% ../nbs/71_explorer.ipynb #81065e8b
+def _position(name, value, count):
+    "Return a position counted from 0; negative ones are counted from the end"
+    if not -count <= value < count:
+        raise UserError(f"{name} must be from 0 to {count - 1}, not {value}")
+    return value % count
+
+
+def _pair(wanted, value):
+    "Return two whole numbers; raise `UserError` that says what was `wanted` where there are none"
+    try:
+        first, second = map(whole_number, value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{wanted}, not {value!r}") from error
+    return first, second
 
 # %% ../nbs/71_explorer.ipynb #482179a1
 class _State(anywidget.AnyWidget):
-    "What page and kernel share; whatever cannot be meant is refused"
+    "Hold what page and kernel share; a value that is not allowed is refused"
 
     image = t.Int(0).tag(sync=True)
     layer = t.Int(0).tag(sync=True)
@@ -50,7 +57,7 @@ class _State(anywidget.AnyWidget):
 
     @t.validate("image", "layer", "head", "query", "method", "target", "step", "off")
     def _validate(self, proposal):
-        return self._meant(proposal["trait"].name, proposal["value"])
+        return self._checked(proposal["trait"].name, proposal["value"])
 
     @t.observe("layer")
     def _follow(self, change):
@@ -66,81 +73,69 @@ class _State(anywidget.AnyWidget):
 
 # %% ../nbs/71_explorer.ipynb #ad1937c8
 @patch
-def _meant(self: _State, name, value):
-    "The value as it is kept; raises `UserError` where it cannot be meant"
-    data, layers = self._data, self._data["layers"]
+def _checked(self: _State, name, value):
+    "Return the value as it is kept; raise `UserError` for one that is not allowed"
     if value is None and name in ("head", "target", "step", "method"):
         return value
     if name == "query":
-        return self._meant_query(value)
+        return self._checked_query(value)
     if name == "off":
-        return [self._meant_head(pair) for pair in value]
-    if name in ("step", "method"):
-        check_name(
-            name,
-            value,
-            data["steps"] if name == "step" else [method["name"] for method in data["methods"]],
-        )
-        return value
-    count = {
-        "image": len(data["images"]),
-        "layer": max(1, len(layers)),
-        "target": len(data["classes"]),
-        "head": layers[self.layer]["heads"] if layers else 1,
-    }[name]
-    return _position(name, value, count)
+        return [self._checked_head(pair) for pair in value]
+    if name == "step":
+        return check_name("step", value, self._data["steps"])
+    if name == "method":
+        return check_name("method", value, [method["name"] for method in self._data["methods"]])
+    return _position(name, value, self._count(name))
 
-# %% ../nbs/71_explorer.ipynb #81065e8b
-def _position(name, value, count):
-    "A position counted from 0, or from the end if negative"
-    if not -count <= value < count:
-        raise UserError(f"{name} must be from 0 to {count - 1}, not {value}")
-    return value % count
 
-# %% ../nbs/71_explorer.ipynb #e348967c
-def _pair(meant, value):
-    "Two whole numbers; raises `UserError` that says what was `meant` where there are none"
-    try:
-        first, second = map(whole_number, value)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{meant}, not {value!r}") from error
-    return first, second
+@patch
+def _count(self: _State, name):
+    "Count the images, layers, classes (`target`) or heads of this layer"
+    layers = self._data["layers"]
+    if name == "image":
+        return len(self._data["images"])
+    if name == "target":
+        return len(self._data["classes"])
+    if name == "layer":
+        return max(1, len(layers))
+    return layers[self.layer]["heads"] if layers else 1
 
 # %% ../nbs/71_explorer.ipynb #8ca4359f
 @patch
-def _meant_head(self: _State, pair):
-    "A pair (layer, head)"
+def _checked_head(self: _State, pair):
+    "Return a pair (layer, head)"
     layers, (layer, head) = self._data["layers"], _pair("off takes pairs (layer, head)", pair)
     layer = _position("layer", layer, len(layers))
     return layer, _position(f"head of layer {layer}", head, layers[layer]["heads"])
 
 # %% ../nbs/71_explorer.ipynb #f3a8d7f8
 @patch
-def _meant_query(self: _State, query):
-    "A token's name, \"mean\", or a place (row, column) of the layer's queries"
-    layer, meant = (
-        (self._data["layers"] or [{"keys": None}])[self.layer],
-        "query must be a name or a place (row, column)",
-    )
-    if not isinstance(query, str):
-        query = _pair(meant, query)
-    if not layer["keys"]:
+def _checked_query(self: _State, query):
+    "Return a token's name, \"mean\", or a place (row, column) of the layer's queries"
+    layers, wanted = self._data["layers"], "query must be a name or a place (row, column)"
+    named = isinstance(query, str)
+    if not named:
+        query = _pair(wanted, query)
+    if not layers or not layers[self.layer]["keys"]:
         return query  # kept for the layers that have places
-    if isinstance(query, str):
-        return check_name("query", query, [*layer["names"], *["mean"] * bool(layer["queries"])])
+    layer = layers[self.layer]
+    if named:
+        return check_name("query", query, _query_names(layer))
     if not layer["queries"]:
-        raise UserError(
-            f"{meant}, and the queries of layer {self.layer} have no places: not {query}"
-        )
-    return tuple(
-        _position(name, at, size)
-        for name, at, size in zip(("row", "column"), query, layer["queries"])
-    )
+        places = f"the queries of layer {self.layer} have no places"
+        raise UserError(f"{wanted}, and {places}: not {query}")
+    (row, column), (rows, columns) = query, layer["queries"]
+    return _position("row", row, rows), _position("column", column, columns)
+
+
+def _query_names(layer):
+    "List the queries of a layer that have a name"
+    return [*layer["names"], "mean"] if layer["queries"] else list(layer["names"])
 
 # %% ../nbs/71_explorer.ipynb #3d890e4f
 @patch
 def _move(self: _State, old):
-    "Keeps query and head possible where another layer has another grid, other names or fewer heads"
+    "Keep query and head possible after the layer changed from `old`"
     before, now = (self._data["layers"][layer] for layer in (old, self.layer))
     if self.head is not None and self.head >= now["heads"]:
         self.head = None
@@ -148,15 +143,26 @@ def _move(self: _State, old):
         return
     place = not isinstance(self.query, str)
     if place and now["queries"] and before["queries"]:
-        self.query = tuple(
-            at * new // size for at, new, size in zip(self.query, now["queries"], before["queries"])
-        )
-    elif place or self.query not in (*now["names"], *["mean"] * bool(now["queries"])):
+        sizes = zip(self.query, now["queries"], before["queries"])
+        self.query = tuple(at * new // size for at, new, size in sizes)
+    elif place or self.query not in _query_names(now):
         self.query = (*now["names"], "mean")[0]
+
+# %% ../nbs/71_explorer.ipynb #2a04c0dc
+def _snapshots(run):
+    "Collect the snapshots of a run's folder: step, file"
+    if run is None:
+        return {}
+    files = sorted((Path(run) / "snapshots").glob("step-*.safetensors"))
+    if not files:
+        raise UserError(
+            f"{run} has no snapshots; train with snapshots, for example --snapshots 0,100,200"
+        )
+    return {int(path.stem.removeprefix("step-")): path for path in files}
 
 # %% ../nbs/71_explorer.ipynb #84fae1d7
 class AttentionExplorer(_State):
-    "What a model looks at, explored by hand; shown by a notebook, saved as a page by `save`"
+    "Explore by hand what a model attends to, in a notebook; `save` makes a page of it"
 
     _esm = static_file("attention.js")
 
@@ -167,49 +173,30 @@ class AttentionExplorer(_State):
         labels=None,  # the true class of each
         titles=None,  # of each; default: its label
         title: str = None,  # of the whole; default: the model's name
-        methods=None,  # names of methods of explanation; default: attention, rollout and relevance, where the model can
-        run: Path = None,  # folder of a training run that kept snapshots: adds a slider through training
+        methods=None,  # names of methods; default: attention, rollout and relevance, where they fit
+        run: Path = None,  # folder of a training run with snapshots: adds a slider through training
     ):
+        about(model).takes(images[:1])
         if not 0 < len(images) <= 200:
             raise UserError(f"an explorer shows 1 to 200 images, not {len(images)}")
         self.model, self.images = model, images
         self._snapshots, self._results = _snapshots(run), OrderedDict()
-        data = {
-            **explorer_data(model, images, labels, titles, title, methods),
-            "steps": list(self._snapshots),
-            "live": True,
-        }
-        self._facts = model_facts(model, images)
-        super().__init__(_data=data)
+        data = explorer_data(model, images, labels, titles, title, methods)
+        super().__init__(_data={**data, "steps": list(self._snapshots), "live": True})
         self._start()
         self.on_msg(lambda *message: self._on_message(*message))
 
     def __repr__(self):
         return f"AttentionExplorer: {self._data['title']}, {len(self.images)} images"
 
-# %% ../nbs/71_explorer.ipynb #2a04c0dc
-def _snapshots(run):
-    "Step: file, of a run's folder"
-    if run is None:
-        return {}
-    found = {
-        int(path.stem.removeprefix("step-")): path
-        for path in sorted((Path(run) / "snapshots").glob("step-*.safetensors"))
-    }
-    if not found:
-        raise UserError(
-            f"{run} has no snapshots; train with snapshots, for example --snapshots 0,100,200"
-        )
-    return found
 
-# %% ../nbs/71_explorer.ipynb #261b94d1
 @patch
 def _start(self: AttentionExplorer):
-    "Where an explorer opens: the last layer that looks at places, the class token if there is one"
+    "Open the last layer that attends to places, at the class token if there is one"
     layers = self._data["layers"]
-    seen = [i for i, layer in enumerate(layers) if layer["keys"]]
-    if seen:
-        self.layer, self.query = seen[-1], (*layers[seen[-1]]["names"], "mean")[0]
+    placed = [i for i, layer in enumerate(layers) if layer["keys"]]
+    if placed:
+        self.layer, self.query = placed[-1], (*layers[placed[-1]]["names"], "mean")[0]
     if self._data["methods"]:
         self.method = self._data["methods"][0]["name"]
 
@@ -219,88 +206,75 @@ def model_at(
     self: AttentionExplorer,
     step: int = None,  # of training; None: the finished model
 ) -> nn.Module:
-    "The model at a step of training"
+    "Return the model at a step of training"
     if step is None:
         return self.model
-    return load_model(self._snapshots[step]).to(next(self.model.parameters()).device)
+    return load_model(self._snapshots[step]).to(about(self.model).device)
 
 # %% ../nbs/71_explorer.ipynb #c052c895
 @patch
 def result(
     self: AttentionExplorer,
-    image: int,  # which
+    image: int,  # position of the image
     step: int = None,  # of training
     off=(),  # heads switched off
 ) -> tuple:  # as from `image_result`
-    "All there is to show of one image, computed once"
+    "Compute all there is to show of one image, once"
     key = (image, step, tuple(sorted(off)))
     if key not in self._results:
-        self._results[key] = image_result(
-            self.model_at(step),
-            self.images[image : image + 1],
-            self._facts,
-            off,
-            self._data["methods"],
-        )
+        model, images = self.model_at(step), self.images[image : image + 1]
+        methods = self._data["methods"]
+        self._results[key] = image_result(model, images, self._data, off, methods)
         while len(self._results) > 256:
             self._results.popitem(last=False)
     return self._results[key]
 
 # %% ../nbs/71_explorer.ipynb #f381a4e1
 @patch(as_prop=True)
-def probs(self: AttentionExplorer):
-    "Probability of each class, `[classes]`"
+def probs(self: AttentionExplorer) -> Tensor:  # `[classes]`
+    "Compute the probability of each class"
     return torch.tensor(self.result(self.image, self.step, self.off)[0]["probs"])
 
-# %% ../nbs/71_explorer.ipynb #4a5948ea
+
 @patch(as_prop=True)
-def map(self: AttentionExplorer):
-    "The map on show, `[rows, columns]`"
+def map(self: AttentionExplorer) -> Tensor:  # `[rows, columns]`
+    "Compute the map on show"
     if self.method is None:
-        raise UserError(f"{self._facts['name']} has no map to show")
+        raise UserError(f"{self._data['name']} has no map to show")
     model, image = self.model_at(self.step), self.images[self.image : self.image + 1]
     if self.off:
         model = AblatedHeads(model, self.off)
-    if self.method != "attention":
-        maps = method_map(
-            model,
-            image,
-            self._facts,
-            next(method for method in self._data["methods"] if method["name"] == self.method),
-        )
-        return maps[
-            (self.probs.argmax() if self.target is None else self.target) if len(maps) > 1 else 0
-        ]
-    heads = capture_attention(model, image).on_grid(self.layer, self.query)[0]
-    return heads.mean(0) if self.head is None else heads[self.head]
+    if self.method == "attention":
+        heads = capture_attention(model, image).on_grid(self.layer, self.query)[0]
+        return heads.mean(0) if self.head is None else heads[self.head]
+    method = next(each for each in self._data["methods"] if each["name"] == self.method)
+    maps = method_map(model, image, self._data, method)
+    if len(maps) == 1:
+        return maps[0]  # the same for all classes
+    return maps[self.probs.argmax() if self.target is None else self.target]
 
 # %% ../nbs/71_explorer.ipynb #2bb416a1
 @patch
 def _on_message(self: AttentionExplorer, widget, content, buffers):
-    "The page asks for what it has not seen"
+    "Answer a request of the page"
     need = content.get("need")
     if not need:
         return
     try:
-        where = (
-            self._meant("image", need["image"]),
-            self._meant("step", need["step"]),
-            self._meant("off", need["off"]),
-        )
-        found, attention = self.result(*where)
+        where = [self._checked(name, need[name]) for name in ("image", "step", "off")]
+        result, attention = self.result(*where)
     except UserError as error:
         self.send({"problem": str(error)})
     else:
-        self.send({"result": {**need, **found}}, [attention])
+        self.send({"result": {**need, **result}}, [attention])
 
 # %% ../nbs/71_explorer.ipynb #cbaf20b7
 @patch
 def _alike(self: AttentionExplorer, image):
-    "An image as the explorer keeps its own; raises `UserError` where it cannot become one"
-    if image.shape != self.images.shape[1:]:
-        raise UserError(
-            f"an image of this explorer is {list(self.images.shape[1:])}, not {list(image.shape)}"
-        )
+    "Return an image as the explorer keeps its own; raise `UserError` where it cannot become one"
+    shape = self.images.shape[1:]
+    if image.shape != shape:
+        raise UserError(f"an image of this explorer is {list(shape)}, not {list(image.shape)}")
     if image.dtype == self.images.dtype:
         return image.to(self.images.device)
     if self.images.dtype == torch.uint8:
@@ -315,85 +289,64 @@ def add(
     label: int = None,  # its true class
     title: str = None,  # default: its label, or its number
 ):
-    "One more image, shown at once"
+    "Add an image and show it"
     if len(self.images) == 200:
         raise UserError("an explorer shows at most 200 images")
-    new = self._alike(image)
-    title = str(title or (len(self.images) if label is None else self._data["classes"][label]))
+    new, classes = self._alike(image), self._data["classes"]
+    title = title or (len(self.images) if label is None else classes[label])
     self.images = torch.cat([self.images, new[None]])
-    self._data = {
-        **self._data,
-        "images": [
-            *self._data["images"],
-            *image_facts(image[None], [label], [title], self._data["classes"]),
-        ],
-    }
+    facts = image_facts(image[None], [label], [title], classes)
+    self._data = {**self._data, "images": [*self._data["images"], *facts]}
     self.image = len(self.images) - 1
 
 # %% ../nbs/71_explorer.ipynb #31f9d01a
 @patch
 def replace(
     self: AttentionExplorer,
-    index: int,  # which image
+    index: int,  # position of the image to replace
     image: Tensor,  # `uint8` pixels or normalised floats, `[1, 28, 28]`
     title: str = "",  # of the new one
 ):
-    "Another image in the place of one, shown where that one was"
-    index, new = self._meant("image", index), self._alike(image)
+    "Put another image in the place of one"
+    index, new = self._checked("image", index), self._alike(image)
     self.images = self.images.clone()
     self.images[index] = new
-    self._results = OrderedDict(
-        (key, value) for key, value in self._results.items() if key[0] != index
-    )
+    kept = [(key, value) for key, value in self._results.items() if key[0] != index]
+    self._results = OrderedDict(kept)
     (facts,) = image_facts(image[None], titles=[title])
-    self._data["images"][index] = (
-        facts  # in place: the page is told by the message alone, and stays as it is
-    )
-    found, attention = self.result(index, self.step, self.off)
-    self.send(
-        {
-            "index": index,
-            "replaced": facts,
-            "result": {"image": index, "step": self.step, "off": self.off, **found},
-        },
-        [attention],
-    )
+    self._data["images"][index] = facts  # in place: only the message below reaches the page
+    result, attention = self.result(index, self.step, self.off)
+    result = {"image": index, "step": self.step, "off": self.off, **result}
+    self.send({"index": index, "replaced": facts, "result": result}, [attention])
 
 # %% ../nbs/71_explorer.ipynb #e6a6326b
 @patch
 def _precomputed(self: AttentionExplorer, images, steps):
-    "The data of a page without a kernel"
+    "Compute the data of a page without a kernel"
     steps = [*self._snapshots] if steps else [] if self.step is None else [self.step]
-    views = dict.fromkeys([(step, ()) for step in [None, *steps]] + [(self.step, tuple(self.off))])
-    results = [
-        {"image": i, "step": step, "off": off, **found, "attention": base64_text(attention)}
-        for i in range(min(images, len(self.images)))
-        for step, off in views
-        for found, attention in [self.result(i, step, off)]
-    ]
-    state = {
-        name: getattr(self, name)
-        for name in ("layer", "head", "query", "method", "target", "step", "off")
-    }
-    return {
-        **self._data,
-        "live": False,
-        "steps": steps,
-        "images": self._data["images"][:images],
-        "results": results,
-        "state": {**state, "image": self.image if self.image < images else 0},
-    }
+    views = [(step, ()) for step in (None, *steps)] + [(self.step, tuple(self.off))]
+    results = []
+    for i in range(min(images, len(self.images))):
+        for step, off in dict.fromkeys(views):  # each once
+            result, attention = self.result(i, step, off)
+            result = {**result, "attention": base64_text(attention)}
+            results.append({"image": i, "step": step, "off": off, **result})
+    names = "layer", "head", "query", "method", "target", "step", "off"
+    state = {name: getattr(self, name) for name in names}
+    state["image"] = self.image if self.image < images else 0
+    shown = {"images": self._data["images"][:images], "results": results, "state": state}
+    return {**self._data, "live": False, "steps": steps, **shown}
 
 # %% ../nbs/71_explorer.ipynb #66cf5c47
 @patch
 def html(
     self: AttentionExplorer,
-    images: int = 4,  # the first so many
-    steps: bool = False,  # with the slider through training; each image and snapshot adds what one image takes
+    images: int = 4,  # how many of them go along, the first ones
+    steps: bool = False,  # with all snapshots; each adds to the page what its images take
     script: bool = True,  # with the JavaScript; one copy a page is enough
     picture: bytes = None,  # PNG, seen where no script may run
 ) -> str:
-    "The explorer as it stands, to put into a page: needs no kernel and no network"
+    "Write the explorer as it stands for a page; it needs no kernel and no network"
     return element_html(self._precomputed(images, steps), picture, script)
 
 # %% ../nbs/71_explorer.ipynb #71f49811
@@ -401,10 +354,10 @@ def html(
 def save(
     self: AttentionExplorer,
     path: Path,  # HTML file, created or replaced
-    images: int = 4,  # the first so many
-    steps: bool = False,  # with the slider through training; each image and snapshot adds what one image takes
+    images: int = 4,  # how many of them go along, the first ones
+    steps: bool = False,  # with all snapshots; each adds to the page what its images take
 ) -> Path:
-    "Writes the explorer as one file that works anywhere"
+    "Write the explorer as one file that works anywhere"
     try:
         write_atomic(path, page_html(self._precomputed(images, steps)).encode())
     except OSError as error:
@@ -414,18 +367,18 @@ def save(
 # %% ../nbs/71_explorer.ipynb #be6567a7
 @patch
 def picture(self: AttentionExplorer) -> bytes:  # PNG
-    "A still picture: every layer and head for the image on show"
+    "Draw a still picture: every layer and head for the image on show"
     shown = self.images[self.image : self.image + 1]
-    if not any(layer["keys"] for layer in self._data["layers"]):
-        fig = plot_digits(shown, [self._data["images"][self.image]["title"]])
+    if any(layer["keys"] for layer in self._data["layers"]):
+        fig = plot_attention(capture_attention(self.model_at(self.step), shown))
     else:
-        fig = plot_attention(shown, capture_attention(self.model_at(self.step), shown))
+        fig = plot_digits(shown, [self._data["images"][self.image]["title"]])
     return print_figure(fig, dpi=72)
 
 # %% ../nbs/71_explorer.ipynb #a51e5d11
 @patch
 def _repr_mimebundle_(self: AttentionExplorer, **kwargs):
-    "The live view, and beside it what is left when the kernel is gone"
+    "Give the live view, and beside it what is left when the kernel is gone"
     data, metadata = super(AttentionExplorer, self)._repr_mimebundle_(**kwargs)
     png = self.picture()
     return {**data, "text/html": self.html(picture=png), "image/png": base64_text(png)}, metadata

@@ -15,12 +15,12 @@ from .maps import capture_attention
 from vit_mnist.methods import (
     NEEDS,
     Attribution,
-    filling,
-    last_seen,
-    layouts_of,
+    fill_image,
+    find_layouts,
+    list_spatial,
     method,
+    pick_layer,
     pick_target,
-    seen,
 )
 
 # %% ../nbs/52_gradients.ipynb #21df36d0
@@ -109,7 +109,7 @@ def integrated_gradients(
         model,
         images,
         target,
-        baselines=filling(model, fill, images),
+        baselines=fill_image(model, fill, images),
         n_steps=steps,
         method="gausslegendre",
         internal_batch_size=max(200, len(images)),
@@ -161,7 +161,7 @@ def _token_cam(values, grad, tokens):
 
 # %% ../nbs/52_gradients.ipynb #fd669254
 NEEDS["attention to places of the image, or a convolution"] = lambda model, layouts: (
-    bool(seen(layouts)) or _last_convolution(model) is not None
+    bool(list_spatial(layouts)) or _last_convolution(model) is not None
 )
 
 # %% ../nbs/52_gradients.ipynb #65bf06b0
@@ -176,10 +176,10 @@ NEEDS["attention to places of the image, or a convolution"] = lambda model, layo
 )
 def gradcam(model, images, target):
     "Grad-CAM of the last value vectors, or of the last convolution where there is no attention (Selvaraju et al., 2017)"
-    if not seen(layouts_of(model, images)):
+    if not list_spatial(find_layouts(model, images)):
         return Attribution(_convolution_cam(model, images, target))
     maps = capture_attention(model, images, gradients=True)
-    layer = last_seen(maps.layouts)
+    layer = pick_layer(maps.layouts)
     chosen = maps.logits.gather(1, pick_target(maps.logits, target)[:, None]).sum()
     (grad,) = torch.autograd.grad(chosen, maps[layer].values)
     return Attribution(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, check_name
+from .core import UserError, check_name, moved
 from .data import load_data
 from .model import about, model_input
 from .maps import NoAttention, capture_attention
@@ -62,7 +62,7 @@ class Method:
         return not self.package or find_spec(self.package) is not None
 
 # %% ../nbs/50_methods.ipynb #73bf467a
-def chain(
+def is_chain(
     layouts: tuple,  # an `AttentionLayout` for each attention
 ) -> bool:
     "Does each layer look at the tokens that the layer below it wrote, down to one grid over the image?"
@@ -93,42 +93,42 @@ def _narrow(tokens, queries):
     )
 
 # %% ../nbs/50_methods.ipynb #c79a6641
-def seen(
+def list_spatial(
     layouts: tuple,  # an `AttentionLayout` for each attention
 ) -> list:  # positions
     "The attentions that look at places of the image; the last of them with at least 16 places is what methods take by default"
     return [layer for layer, layout in enumerate(layouts) if layout.keys.grid]
 
 # %% ../nbs/50_methods.ipynb #1aee14c0
-def last_seen(
+def pick_layer(
     layouts: tuple,  # an `AttentionLayout` for each attention
 ) -> int:  # position
     "The last attention that looks at 16 places or more; if none does, the last that looks at the most"
     cells = {
         layer: min(16, layouts[layer].keys.grid[0] * layouts[layer].keys.grid[1])
-        for layer in seen(layouts)
+        for layer in list_spatial(layouts)
     }
     return max(cells, key=lambda layer: (cells[layer], layer))
 
 # %% ../nbs/50_methods.ipynb #61631be7
 NEEDS = {
     "any model": lambda model, layouts: True,
-    "attention to places of the image": lambda model, layouts: bool(seen(layouts)),
+    "attention to places of the image": lambda model, layouts: bool(list_spatial(layouts)),
     "attention to places of the image, all tokens taking part": lambda model, layouts: (
-        bool(seen(layouts)) and all(layout.exact for layout in layouts)
+        bool(list_spatial(layouts)) and all(layout.exact for layout in layouts)
     ),
-    "layers that all look at the same tokens": lambda model, layouts: chain(layouts),
+    "layers that all look at the same tokens": lambda model, layouts: is_chain(layouts),
 }
 
 # %% ../nbs/50_methods.ipynb #fc869a3a
-def layouts_of(
+def find_layouts(
     model: nn.Module,  # any
     images: Tensor,  # normalised; the first is looked at where the model declares nothing
 ) -> tuple:  # an `AttentionLayout` for each attention; empty if the model has none
     "Where a model's tokens lie: declared, or else seen in one run"
-    layouts = about(model).declared
+    layouts = about(model).layouts
     if layouts is not None:
-        return tuple(layout for layout in layouts if layout.role != "depth")
+        return layouts
     try:
         return capture_attention(model, images[:1]).layouts
     except NoAttention:
@@ -170,7 +170,7 @@ def mean_image(
     return load_data(name).train.images.float().mean(0).round().to(torch.uint8)
 
 # %% ../nbs/50_methods.ipynb #b348b62b
-def filling(
+def fill_image(
     model: nn.Module,  # decides how pixels are normalised
     fill,  # "black", "mean" (the average training image) or an image of your own, `[1, 28, 28]`
     images: Tensor,  # normalised, `[n, 1, 28, 28]`
@@ -179,7 +179,7 @@ def filling(
     if isinstance(fill, str):
         check_name("fill", fill, ("black", "mean"))
         fill = (
-            mean_image(getattr(getattr(model, "spec", None), "data", "mnist"))
+            mean_image(about(model).data)
             if fill == "mean"
             else torch.zeros(images.shape[1:], dtype=torch.uint8)
         )
@@ -230,3 +230,14 @@ def ink(model, images, target):
     "The digit itself, from 0 for its darkest pixel"
     gray = images.mean(1)
     return Attribution(gray - gray.amin((1, 2), keepdim=True))
+
+# %% ../nbs/50_methods.ipynb #009126f0
+__getattr__ = moved(
+    __name__,
+    Heat="vit_mnist.methods.Attribution",
+    chain="vit_mnist.methods.is_chain",
+    filling="vit_mnist.methods.fill_image",
+    last_seen="vit_mnist.methods.pick_layer",
+    layouts_of="vit_mnist.methods.find_layouts",
+    seen="vit_mnist.methods.list_spatial",
+)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .core import UserError
-from .settings import Settings
+from .settings import Training
 
 # %% ../nbs/32_optimizers.ipynb #ced0151f
 def lr_factor(
@@ -21,7 +21,7 @@ def lr_factor(
     warmup: float,  # share of the steps over which it rises
     schedule: str = "cosine",  # how it falls: cosine or linear
 ) -> float:  # what the highest learning rate is multiplied by, 0 to 1
-    "Linear rise, then a fall to zero"
+    "Compute the learning rate's factor: a linear rise, then a fall to zero"
     rise = max(1, round(warmup * total))
     if step < rise:
         return (step + 1) / rise
@@ -30,20 +30,21 @@ def lr_factor(
 
 # %% ../nbs/32_optimizers.ipynb #4ebb67f2
 def _adamw(parameters, settings):
-    "AdamW that decays matrices only"
+    "Make an AdamW that decays matrices only"
+    matrices = [p for p in parameters if p.ndim >= 2]
+    vectors = [p for p in parameters if p.ndim < 2]
     groups = [
-        dict(params=[p for p in parameters if p.ndim >= 2], weight_decay=settings.weight_decay),
-        dict(params=[p for p in parameters if p.ndim < 2], weight_decay=0.0),
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        groups, lr=settings.lr, betas=(settings.beta1, settings.beta2), fused=True
-    )
+    betas = settings.beta1, settings.beta2
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, fused=True)
 
 # %% ../nbs/32_optimizers.ipynb #61171a9a
 def hidden_matrices(
     model: nn.Module,  # made by `create_model`
 ) -> list:  # parameters, `[out, in]` each
-    "Weights of the `Linear` layers inside a model's transformer, without embedding and head"
+    "List the weights of the `Linear` layers inside a transformer, without embedding and head"
     return [
         module.weight
         for name, module in model.named_modules()
@@ -55,28 +56,26 @@ def hidden_matrices(
 # %% ../nbs/32_optimizers.ipynb #eb4e7d39
 def make_optimizers(
     model: nn.Module,  # what is to be trained
-    settings: Settings,  # which optimizer, its learning rate and decay
-) -> list:  # of torch optimizers that together train every parameter; raises `UserError` where Muon has nothing to train
-    "AdamW for everything, or Muon for the hidden matrices and AdamW for the rest"
-    trained, optimizers = [p for p in model.parameters() if p.requires_grad], []
-    if settings.optimizer == "muon":
-        hidden = hidden_matrices(model)
-        if not hidden:
-            raise UserError(
-                "muon trains Linear layers inside a transformer, and this model has none; use adamw"
-            )
-        optimizers = [
-            torch.optim.Muon(hidden, lr=settings.muon_lr, weight_decay=settings.weight_decay)
-        ]
-        trained = [p for p in trained if all(p is not other for other in hidden)]
-    return [*optimizers, _adamw(trained, settings)]
+    settings: Training,  # which optimizer, its learning rate and decay
+) -> list:  # of torch optimizers that together train every parameter
+    "Make AdamW, or Muon and AdamW; raise `UserError` where Muon has nothing to train"
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if settings.optimizer != "muon":
+        return [_adamw(trained, settings)]
+    hidden = hidden_matrices(model)
+    if not hidden:
+        reason = "muon trains Linear layers inside a transformer, and this model has none"
+        raise UserError(f"{reason}; use adamw")
+    muon = torch.optim.Muon(hidden, lr=settings.muon_lr, weight_decay=settings.weight_decay)
+    others = [p for p in trained if all(p is not matrix for matrix in hidden)]
+    return [muon, _adamw(others, settings)]
 
 # %% ../nbs/32_optimizers.ipynb #499796ea
 def set_lr(
     optimizers: list,  # made by `make_optimizers`
     factor: float,  # what the highest learning rates are multiplied by
 ):
-    "Sets the learning rate of the next step"
+    "Set the learning rate of the next step"
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = optimizer.defaults["lr"] * factor

@@ -17,7 +17,7 @@ from .explorer import AttentionExplorer
 
 # %% ../nbs/72_pad.ipynb #df544960
 class _Paper(anywidget.AnyWidget):
-    "Something to draw on"
+    "Show something to draw on"
 
     _esm = static_file("draw.js")
 
@@ -26,20 +26,16 @@ class _Paper(anywidget.AnyWidget):
 
 # %% ../nbs/72_pad.ipynb #02fb2f4c
 class DigitPad(ipywidgets.VBox):
-    "Draw with mouse, pen, finger or keys; the explorer below follows"
+    "Draw a digit with mouse, pen, finger or keys; the explorer below follows"
 
     def __init__(
         self,
         model: nn.Module,  # any that returns logits
         **kwargs,  # of the `AttentionExplorer`, for example `methods`
     ):
-        self.image = None
-        self.explorer = AttentionExplorer(
-            model,
-            torch.zeros(1, 1, 28, 28, dtype=torch.uint8),
-            titles=["drawing"],
-            **{"title": "What the model makes of it", **kwargs},
-        )
+        self.image, empty = None, torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+        kwargs = {"title": "What the model makes of it", "titles": ["drawing"], **kwargs}
+        self.explorer = AttentionExplorer(model, empty, **kwargs)
         self.paper = _Paper()
         super().__init__([self.paper, self.explorer])
         self.paper.on_msg(lambda *message: self._on_message(*message))
@@ -53,19 +49,18 @@ def draw(
     self: DigitPad,
     image,  # what `prepare_digit` takes; None: a clean sheet
 ):
-    "Shows a drawing as the model sees it"
+    "Show a drawing as the model sees it"
     self.image = None if image is None else prepare_digit(image)
-    self.explorer.replace(
-        0, torch.zeros(1, 28, 28, dtype=torch.uint8) if image is None else self.image, "drawing"
-    )
+    empty = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    self.explorer.replace(0, empty if image is None else self.image, "drawing")
 
 # %% ../nbs/72_pad.ipynb #b88f80ba
 @patch
 def keep(
     self: DigitPad,
-    label: int = None,  # what it is meant to be
+    label: int = None,  # the digit that was drawn
 ) -> Tensor:  # `uint8`, `[1, 28, 28]`
-    "Keeps the drawing as one more image of `explorer`; raises `UserError` where there is none"
+    "Keep the drawing as one more image of `explorer`; raise `UserError` where there is none"
     if self.image is None:
         raise UserError("nothing is drawn yet")
     self.explorer.add(self.image, label, f"drawn {len(self.explorer.images)}")
@@ -74,16 +69,16 @@ def keep(
 # %% ../nbs/72_pad.ipynb #7539552f
 @patch
 def _on_message(self: DigitPad, widget, content, buffers):
-    "A drawing comes from the page"
+    "Take a drawing from the page"
     try:
         if content.get("keep"):
             self.keep()
         elif side := content.get("drawing"):
-            self.draw(
-                None
-                if content["empty"]
-                else torch.frombuffer(bytearray(buffers[0]), dtype=torch.uint8).view(side, side)
-            )
+            pixels = None
+            if not content["empty"]:
+                pixels = torch.frombuffer(bytearray(buffers[0]), dtype=torch.uint8)
+                pixels = pixels.view(side, side)
+            self.draw(pixels)
             self.explorer.image = 0
     except UserError as error:
         self.explorer.send({"problem": str(error)})
@@ -93,11 +88,8 @@ def _on_message(self: DigitPad, widget, content, buffers):
 # %% ../nbs/72_pad.ipynb #1cdb7813
 @patch
 def _repr_mimebundle_(self: DigitPad, **kwargs):
-    "The live pad, and beside it what is left when the kernel is gone"
+    "Give the live pad, and beside it what is left when the kernel is gone"
     data, metadata = self.explorer._repr_mimebundle_(**kwargs)
     live = "application/vnd.jupyter.widget-view+json"
-    return {
-        **data,
-        "text/plain": repr(self),
-        live: {**data[live], "model_id": self.model_id},
-    }, metadata
+    view = {**data[live], "model_id": self.model_id}
+    return {**data, "text/plain": repr(self), live: view}, metadata

@@ -86,12 +86,12 @@ def find_preset(
     name: str,  # one of `PRESETS`
     **changes,  # fields of `Settings` that may be chosen beside it: those in `FREE`
 ) -> Settings:
-    "The settings of that name; raises `UserError` for an unknown name or a change that contradicts it"
-    found = PRESETS[check_name("preset", name, PRESETS)]
+    "Return the settings of that name; raise `UserError` for a change that contradicts them"
+    preset = PRESETS[check_name("preset", name, PRESETS)]
     for key, value in changes.items():
-        fixed = getattr(found, key)
+        fixed = getattr(preset, key)
         if key not in FREE and value != fixed:
-            raise UserError(
-                f"preset {name!r} has {key} {fixed!r}, not {value!r}; leave out one of the two, or train with --settings and a file of your own"
-            )
-    return replace(found, **changes)
+            contradiction = f"preset {name!r} has {key} {fixed!r}, not {value!r}"
+            advice = "leave out one of the two, or train with --settings and a file of your own"
+            raise UserError(f"{contradiction}; {advice}")
+    return replace(preset, **changes)

@@ -16,15 +16,23 @@ from .layout import Tokens, places
 from .model import about, model_input
 from .attention import record_attention
 from .model import about
-from .maps import AttentionMaps, capture_attention
+from .maps import capture_attention
 from .pictures import first_layers, layer_list
-from .methods import NEEDS, Attribution, chain, last_seen, layouts_of, method, pick_target
+from vit_mnist.methods import (
+    NEEDS,
+    Attribution,
+    find_layouts,
+    is_chain,
+    method,
+    pick_layer,
+    pick_target,
+)
 
 # %% ../nbs/51_relevance.ipynb #8971f88b
 def _layer(maps, layer):
     "The layer meant; by default the last that looks at 16 places or more"
     if layer is None:
-        return last_seen(maps.layouts)
+        return pick_layer(maps.layouts)
     if not -len(maps) <= layer < len(maps):
         raise UserError(f"{maps.name} has layers 0 to {len(maps) - 1}, not {layer}")
     return layer
@@ -64,8 +72,8 @@ def attention(
 def _changed(maps, layer, matrix):
     "The maps with another matrix in one layer"
     attentions = list(maps)
-    attentions[layer] = replace(attentions[layer], mix=matrix)
-    return AttentionMaps(attentions, maps.layouts, maps.logits, maps.pad, maps.name)
+    attentions[layer] = replace(attentions[layer], weights=matrix)
+    return replace(maps, attentions=attentions)
 
 # %% ../nbs/51_relevance.ipynb #9e2f0999
 @method(
@@ -246,7 +254,7 @@ def grad_rollout(model, images, target):
 def _in_a_list(model, layouts):
     "Does the model keep its layers in a list, with one attention each, and answer with the first alone?"
     try:
-        if not chain(layouts) or len(model.get_submodule(layer_list(model))) != len(
+        if not is_chain(layouts) or len(model.get_submodule(layer_list(model))) != len(
             about(model).declared or layouts
         ):
             return False
@@ -273,7 +281,7 @@ NEEDS["layers in a list, all looking at the same tokens"] = _in_a_list
 )
 def legrad(model, images, target):
     "Gradients of each layer's own answer with respect to its attention (Bousselham et al., 2024)"
-    layouts, path, total = layouts_of(model, images), layer_list(model).split("."), 0
+    layouts, path, total = find_layouts(model, images), layer_list(model).split("."), 0
     for depth in range(len(layouts), 0, -1):
         with record_attention(len(images), gradients=True) as found:
             logits = first_layers(model, path, depth)(images)

@@ -14,18 +14,17 @@ from .layout import AttentionLayout, Layout, Tokens
 
 # %% ../nbs/23_variants.ipynb #84d47b18
 def _pair(value):
+    "Return (rows, columns) of one number or two"
     return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
 
 
 def _stages(value, n):
+    "Return a value for each of `n` stages"
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
 
 
-def _times(layouts, n):
-    return tuple(layouts) * n
-
-
 def _square(side, before=(), **kwargs):
+    "Return the tokens of a square grid"
     return Tokens((side, side), before, **kwargs)
 
 # %% ../nbs/23_variants.ipynb #c91b5d06
@@ -35,20 +34,22 @@ def patch_grid(
     before: tuple = (),  # names of tokens before the grid
     after: tuple = (),  # names of tokens after it
 ) -> Tokens:
-    "One token for each patch of the model's input"
+    "Lay out one token for each patch of the model's input"
     sides = _pair(args.get("image_size") or args["input_shape"])
-    return Tokens(tuple(side // p for side, p in zip(sides, _pair(args[patch]))), before, after)
+    grid = tuple(side // p for side, p in zip(sides, _pair(args[patch])))
+    return Tokens(grid, before, after)
 
 # %% ../nbs/23_variants.ipynb #05afcdec
 def named(
-    *names,  # token names; a pair (name, function of the arguments) for as many as that says
-):
-    "A function from a model's arguments to token names"
+    *names,  # token names; a pair (name, function of the arguments) stands for several of one name
+) -> Callable:  # from a model's arguments to a tuple of names
+    "Make a function that names a model's tokens"
 
     def tokens(args):
-        return sum(
-            ((name,) if isinstance(name, str) else (name[0],) * name[1](args) for name in names), ()
-        )
+        found = ()
+        for name in names:
+            found += (name,) if isinstance(name, str) else (name[0],) * name[1](args)
+        return found
 
     return tokens
 
@@ -57,334 +58,292 @@ def one_grid(
     kind: str,  # to show in tables
     before: Callable = named(),  # the arguments' token names before the grid
     after: Callable = named(),  # and after it
-    depth: Callable = lambda a: a["depth"],  # how many attentions there are
+    depth: Callable = lambda a: a["depth"],  # number of attentions
     axes: str = "(n w) h q k",  # as in `AttentionLayout`
 ) -> Layout:
-    "The same attention in every layer: all tokens look at all tokens"
+    "Lay out models in which every layer has the same attention, of all tokens to all tokens"
 
     def attentions(a):
-        return _times(
-            [
-                AttentionLayout(
-                    patch_grid(a, before=before(a), after=after(a)), heads=a["heads"], axes=axes
-                )
-            ],
-            depth(a),
-        )
+        tokens = patch_grid(a, before=before(a), after=after(a))
+        return (AttentionLayout(tokens, heads=a["heads"], axes=axes),) * depth(a)
 
     return Layout(kind, attentions)
 
 # %% ../nbs/23_variants.ipynb #87cb1296
-def _cls_looks(a):
-    "The class token alone asks; it sees itself and the patches"
-    return _times(
-        [
-            AttentionLayout(
-                Tokens(before=("cls",)), patch_grid(a, before=("cls",)), a["heads"], role="cls"
-            )
-        ],
-        a["cls_depth"],
-    )
+def _class_attention(a):
+    "Lay out attention in which only the class token has a query, for itself and the patches"
+    query, keys = Tokens(before=("cls",)), patch_grid(a, before=("cls",))
+    return (AttentionLayout(query, keys, a["heads"], role="cls"),) * a["cls_depth"]
 
 # %% ../nbs/23_variants.ipynb #c61fa96d
-def cait(a):
-    "CaiT: patches among themselves, then the class token looks"
-    return _times([AttentionLayout(patch_grid(a), heads=a["heads"])], a["depth"]) + _cls_looks(a)
+def cait(a: dict) -> tuple:
+    "Lay out CaiT: patches among themselves, then class attention"
+    patches = AttentionLayout(patch_grid(a), heads=a["heads"])
+    return (patches,) * a["depth"] + _class_attention(a)
 
 # %% ../nbs/23_variants.ipynb #a8f6549e
-def xcit(a):
-    "XCiT: channels attend to channels, then the class token looks"
-    channels = AttentionLayout(
-        Tokens(before=("channel",) * a["dim_head"]), heads=a["heads"], role="channels"
-    )
-    return _times([channels], a["depth"]) + _cls_looks(a)
+def xcit(a: dict) -> tuple:
+    "Lay out XCiT: channels attend to channels, then class attention"
+    tokens = Tokens(before=("channel",) * a["dim_head"])
+    channels = AttentionLayout(tokens, heads=a["heads"], role="channels")
+    return (channels,) * a["depth"] + _class_attention(a)
 
 # %% ../nbs/23_variants.ipynb #d7d05ddf
-def cct(a):
-    "CCT: a grid from convolutions, then a learned pooling"
-    side, pool = (
-        a["img_size"],
-        (a.get("pooling_kernel_size", 3), a.get("pooling_stride", 2), a.get("pooling_padding", 1)),
-    )
-    for kernel, stride, padding in ((a["kernel_size"], a["stride"], a["padding"]), pool) * a[
-        "n_conv_layers"
-    ]:
+_pooling = {"kernel_size": 3, "stride": 2, "padding": 1}  # where the arguments do not say
+
+
+def cct(a: dict) -> tuple:
+    "Lay out CCT: a grid from convolutions, then a learned pooling"
+    convolution = a["kernel_size"], a["stride"], a["padding"]
+    pooling = [a.get(f"pooling_{key}", usual) for key, usual in _pooling.items()]
+    side = a["img_size"]
+    for kernel, stride, padding in (convolution, pooling) * a["n_conv_layers"]:
         side = (side + 2 * padding - kernel) // stride + 1
-    pooling = AttentionLayout(Tokens(before=("pool",)), _square(side), axes="n k", role="pool")
-    return _times([AttentionLayout(_square(side), heads=a["num_heads"])], a["num_layers"]) + (
-        pooling,
-    )
+    layer = AttentionLayout(_square(side), heads=a["num_heads"])
+    pool = AttentionLayout(Tokens(before=("pool",)), _square(side), axes="n k", role="pool")
+    return (layer,) * a["num_layers"] + (pool,)
 
 # %% ../nbs/23_variants.ipynb #21fb4065
-def fft(a):
-    "A token for each frequency patch before the image's"
+def fft(a: dict) -> tuple:
+    "Lay out FFT: a token for each frequency patch before the image's"
     frequencies = ("frequency",) * len(patch_grid(a, "freq_patch_size"))
-    return _times(
-        [AttentionLayout(patch_grid(a, before=frequencies), heads=a["heads"])], a["depth"]
-    )
+    tokens = patch_grid(a, before=frequencies)
+    return (AttentionLayout(tokens, heads=a["heads"]),) * a["depth"]
 
 # %% ../nbs/23_variants.ipynb #03b97aa6
-def merger(a):
-    "All patches, then a few merged tokens"
-    merged, full = Tokens(before=("merged",) * a["patch_merge_num_tokens"]), patch_grid(a)
-    first = a["patch_merge_layer"]  # so many layers see all patches
+def merger(a: dict) -> tuple:
+    "Lay out the patch merger: all patches, then a few merged tokens"
+    full, merged = patch_grid(a), Tokens(before=("merged",) * a["patch_merge_num_tokens"])
+    first = a["patch_merge_layer"]  # number of layers that see all patches
+    early = AttentionLayout(full, heads=a["heads"])
     pool = AttentionLayout(merged, full, axes="n q k", role="pool")
-    return (
-        _times([AttentionLayout(full, heads=a["heads"])], first)
-        + (pool,)
-        + _times([AttentionLayout(merged, heads=a["heads"])], a["depth"] - first)
-    )
+    late = AttentionLayout(merged, heads=a["heads"])
+    return (early,) * first + (pool,) + (late,) * (a["depth"] - first)
 
 # %% ../nbs/23_variants.ipynb #04034007
-def ats(a):
-    "Tokens are dropped as the layers go; how many are left depends on the image"
-    full, layers = patch_grid(a, before=("cls",)), []
+def ats(a: dict) -> tuple:
+    "Lay out ATS: tokens are dropped as the layers go, how many depends on the image"
+    tokens, layers = patch_grid(a, before=("cls",)), []
     for most in a["max_tokens_per_depth"]:
-        layers.append(AttentionLayout(full, heads=a["heads"], exact=not layers))
-        full = Tokens(before=("cls",) + ("sampled",) * min(most, len(full) - 1))
+        layers.append(AttentionLayout(tokens, heads=a["heads"], exact=not layers))
+        left = min(most, len(tokens) - 1)
+        tokens = Tokens(before=("cls",) + ("sampled",) * left)
     return tuple(layers)
 
 # %% ../nbs/23_variants.ipynb #55d197e2
-def packed(a):
-    "NaViT: a grid, then a query that pools it"
-    pool = AttentionLayout(Tokens(before=("pool",)), patch_grid(a), a["heads"], role="pool")
-    return _times([AttentionLayout(patch_grid(a), heads=a["heads"])], a["depth"]) + (pool,)
+def packed(a: dict) -> tuple:
+    "Lay out NaViT: a grid, then a query that pools it"
+    grid = patch_grid(a)
+    pool = AttentionLayout(Tokens(before=("pool",)), grid, a["heads"], role="pool")
+    return (AttentionLayout(grid, heads=a["heads"]),) * a["depth"] + (pool,)
 
 # %% ../nbs/23_variants.ipynb #4315153a
-def wwt(a):
-    "What-Where: patches look at slots, slots gather from patches; the softmax runs over those who ask"
+def wwt(a: dict) -> tuple:
+    "Lay out What-Where: patches attend to slots, slots to patches; the softmax is over the queries"
     grid, slots = patch_grid(a), Tokens(before=("slot",) * a["num_slots"])
     look = AttentionLayout(grid, slots, a["heads"], "n h q k", "cross", "queries")
     gather = AttentionLayout(slots, grid, a["heads"], "n h k q", "cross", "queries")
-    return _times([look, gather], a["depth"])
+    return (look, gather) * a["depth"]
 
 # %% ../nbs/23_variants.ipynb #165affe7
-def jet(a):
-    "JetViT: full, windowed and linear attention mixed"
-    side, w = patch_grid(a).grid[0], a["window_size"]
+def jet(a: dict) -> tuple:
+    "Lay out JetViT: full, windowed and linear attention mixed"
+    full, w = patch_grid(a), a["window_size"]
+    windows = _square(full.grid[0], window=(w, w))
     layers = {
-        "FA": [AttentionLayout(patch_grid(a), heads=a["heads"])],
-        "LA": [],  # linear attention has no matrix
-        "WA": [AttentionLayout(_square(side, window=(w, w)), heads=a["dim"] // a["dim_head"])],
+        "FA": (AttentionLayout(full, heads=a["heads"]),),
+        "LA": (),  # linear attention has no matrix
+        "WA": (AttentionLayout(windows, heads=a["dim"] // a["dim_head"]),),
     }
-    return sum((tuple(layers[name]) for name in a["attn_layers"]), ())
+    return sum((layers[name] for name in a["attn_layers"]), ())
 
 # %% ../nbs/23_variants.ipynb #698c25dd
-def _look_back(a, states, **kwargs):
-    grid = patch_grid(a)
-    return AttentionLayout(
-        Tokens(grid.grid, window=(1, 1)), Tokens(before=("layer",) * states), role="depth", **kwargs
-    )
+def _depth_attention(a, states, **kwargs):
+    "Lay out the attention of each token to its own earlier `states`"
+    tokens = Tokens(patch_grid(a).grid, window=(1, 1))
+    return AttentionLayout(tokens, Tokens(before=("layer",) * states), role="depth", **kwargs)
 
 # %% ../nbs/23_variants.ipynb #fb44978e
-def attention_residual(a):
-    "Each layer's input is itself attended from all earlier states"
-    found, heads = [], a["heads"]
-    for layer in range(a["depth"]):
-        if layer:
-            found.append(_look_back(a, 2 * layer + 1, heads=heads))
-        found += [
-            AttentionLayout(patch_grid(a), heads=heads),
-            _look_back(a, 2 * layer + 2, heads=heads),
-        ]
-    return (*found, _look_back(a, 2 * a["depth"] + 1, heads=heads))
+def attention_residual(a: dict) -> tuple:
+    "Lay out residual attention: each part's input is itself attended from all earlier states"
+    patches = AttentionLayout(patch_grid(a), heads=a["heads"])
+    layers = []
+    for state in range(1, 2 * a["depth"] + 1):  # a layer has two parts
+        if state > 1:
+            layers.append(_depth_attention(a, state, heads=a["heads"]))
+        if state % 2:
+            layers.append(patches)
+    return (*layers, _depth_attention(a, 2 * a["depth"] + 1, heads=a["heads"]))
 
 # %% ../nbs/23_variants.ipynb #c9aaa1c4
-def attention_residual_dca(a):
-    "The same with a plain softmax over depth for queries, keys and values"
-    steps = [
-        (
-            _look_back(a, layer + 2, heads=3, axes="h 1 k n w"),
-            AttentionLayout(patch_grid(a), heads=a["heads"]),
-        )
-        for layer in range(a["depth"])
-    ]
-    return sum(steps, ())
+def attention_residual_dca(a: dict) -> tuple:
+    "Lay out the same with a plain softmax over depth for queries, keys and values"
+    layers = ()
+    for layer in range(a["depth"]):
+        back = _depth_attention(a, layer + 2, heads=3, axes="h 1 k n w")
+        layers += (back, AttentionLayout(patch_grid(a), heads=a["heads"]))
+    return layers
 
 # %% ../nbs/23_variants.ipynb #89aa1e82
-def cross_vit(a):
-    "CrossViT: small and large patches; the class tokens look across"
-    grids = {s: patch_grid(a, f"{s}_patch_size") for s in ("sm", "lg")}
-    own = [
-        _times(
-            [AttentionLayout(Tokens(g.grid, ("cls",)), heads=a[f"{s}_enc_heads"])],
-            a[f"{s}_enc_depth"],
-        )
-        for s, g in grids.items()
-    ]
-    cross = [
-        AttentionLayout(
-            Tokens(before=("cls",)),
-            Tokens(grids[s].grid, ("cls",)),
-            a["cross_attn_heads"],
-            role="cross",
-        )
-        for s in ("lg", "sm")
-    ]
-    return _times(own[0] + own[1] + _times(cross, a["cross_attn_depth"]), a["depth"])
+def cross_vit(a: dict) -> tuple:
+    "Lay out CrossViT: small and large patches; the class tokens attend across"
+    query, own, cross = Tokens(before=("cls",)), (), ()
+    for size in ("sm", "lg"):
+        tokens = patch_grid(a, f"{size}_patch_size", before=("cls",))
+        layer = AttentionLayout(tokens, heads=a[f"{size}_enc_heads"])
+        own += (layer,) * a[f"{size}_enc_depth"]
+        across = AttentionLayout(query, tokens, a["cross_attn_heads"], role="cross")
+        cross = (across, *cross)  # the small patches' class token comes first, to the large ones
+    return (own + cross * a["cross_attn_depth"]) * a["depth"]
 
 # %% ../nbs/23_variants.ipynb #3e135208
-def look_vit(a):
-    "LookViT: few tokens look at many, and back"
+def look_vit(a: dict) -> tuple:
+    "Lay out LookViT: few tokens attend to many, and back"
     few, many = patch_grid(a), patch_grid(a, "highres_patch_size")
     look = AttentionLayout(few, many, a["cross_attn_heads"], role="cross")
     back = AttentionLayout(many, few, a["cross_attn_heads"], role="cross")
-    return _times([look, AttentionLayout(few, heads=a["heads"]), back], a["depth"])
+    return (look, AttentionLayout(few, heads=a["heads"]), back) * a["depth"]
 
 # %% ../nbs/23_variants.ipynb #cde3ea66
-def pit(a):
-    "PiT: the grid halves between stages"
-    side, found = (a["image_size"] - a["patch_size"]) // (a["patch_size"] // 2) + 1, ()
+def pit(a: dict) -> tuple:
+    "Lay out PiT: the grid halves between stages"
+    side, layers = (a["image_size"] - a["patch_size"]) // (a["patch_size"] // 2) + 1, ()
     for depth, heads in zip(a["depth"], _stages(a["heads"], len(a["depth"]))):
-        found += _times([AttentionLayout(_square(side, ("cls",)), heads=heads)], depth)
+        layers += (AttentionLayout(_square(side, ("cls",)), heads=heads),) * depth
         side = (side + 1) // 2
-    return found
+    return layers
 
 # %% ../nbs/23_variants.ipynb #269f35df
-def t2t(a):
-    "T2T: overlapping windows shrink the grid before the transformer"
-    side, found = a["image_size"], []
+def t2t(a: dict) -> tuple:
+    "Lay out T2T: overlapping windows shrink the grid before the transformer"
+    side, early = a["image_size"], []
     for kernel, stride in a["t2t_layers"]:
         side = (side - kernel + 2 * (stride // 2)) // stride + 1
-        found.append(AttentionLayout(_square(side)))
-    return (
-        *found[:-1],
-        *_times([AttentionLayout(_square(side, ("cls",)), heads=a["heads"])], a["depth"]),
-    )
+        early.append(AttentionLayout(_square(side)))
+    layer = AttentionLayout(_square(side, ("cls",)), heads=a["heads"])
+    return (*early[:-1], *(layer,) * a["depth"])
 
 # %% ../nbs/23_variants.ipynb #9862914e
-def levit(a):
-    "LeViT: the grid halves by attention with fewer queries"
-    side, found, n = a["image_size"] // 16, (), a["stages"]
-    for i, (depth, heads) in enumerate(zip(_stages(a["depth"], n), _stages(a["heads"], n))):
-        found += _times([AttentionLayout(_square(side), heads=heads)], depth)
-        if i < n - 1:
-            found += (
-                AttentionLayout(_square((side + 1) // 2), _square(side), 2 * heads, role="cross"),
-            )
-        side = (side + 1) // 2
-    return found
+def levit(a: dict) -> tuple:
+    "Lay out LeViT: the grid halves by attention with fewer queries"
+    side, layers, stages = a["image_size"] // 16, (), a["stages"]
+    depths, heads = (_stages(a[key], stages) for key in ("depth", "heads"))
+    for i in range(stages):
+        half = (side + 1) // 2
+        layers += (AttentionLayout(_square(side), heads=heads[i]),) * depths[i]
+        if i < stages - 1:
+            shrink = AttentionLayout(_square(half), _square(side), 2 * heads[i], role="cross")
+            layers += (shrink,)
+        side = half
+    return layers
 
 # %% ../nbs/23_variants.ipynb #35975fff
-def cvt(a):
-    "CvT: convolutions make queries, and fewer keys; heads are folded into the batch"
-    side, found = a["pixels"], ()
+def cvt(a: dict) -> tuple:
+    "Lay out CvT: convolutions make queries, and fewer keys; heads are folded into the batch"
+    side, layers = a["pixels"], ()
     for s in ("s1", "s2", "s3"):
         side = (side - 1) // a[f"{s}_emb_stride"] + 1
         keys = _square((side - 1) // a[f"{s}_kv_proj_stride"] + 1)
-        found += _times(
-            [AttentionLayout(_square(side), keys, a[f"{s}_heads"], "(n h) q k")], a[f"{s}_depth"]
-        )
-    return found
+        layer = AttentionLayout(_square(side), keys, a[f"{s}_heads"], "(n h) q k")
+        layers += (layer,) * a[f"{s}_depth"]
+    return layers
 
 # %% ../nbs/23_variants.ipynb #abe5dbd9
-def scalable(a):
-    "ScalableViT: all queries with fewer keys, then windows"
-    side, found, n = a["pixels"] // 4, (), len(a["depth"])
-    for depth, heads, factor, w in zip(
-        a["depth"], *(_stages(a[key], n) for key in ("heads", "reduction_factor", "window_size"))
-    ):
-        wide = AttentionLayout(_square(side), _square((side - factor) // factor + 1), heads)
-        found += _times(
-            [wide, AttentionLayout(_square(side, window=w and (w, w)), heads=heads)], depth
-        )
+def scalable(a: dict) -> tuple:
+    "Lay out ScalableViT: all queries with fewer keys, then windows"
+    side, layers, n = a["pixels"] // 4, (), len(a["depth"])
+    factors, windows = _stages(a["reduction_factor"], n), _stages(a["window_size"], n)
+    for depth, heads, factor, w in zip(a["depth"], _stages(a["heads"], n), factors, windows):
+        fewer = _square((side - factor) // factor + 1)
+        wide = AttentionLayout(_square(side), fewer, heads)
+        near = AttentionLayout(_square(side, window=w and (w, w)), heads=heads)
+        layers += (wide, near) * depth
         side = (side + 1) // 2
-    return found
+    return layers
 
 # %% ../nbs/23_variants.ipynb #5032f068
-def crossformer(a):
-    "CrossFormer: neighbours, then every so-many-th token"
-    side, found = a["pixels"], ()
+def crossformer(a: dict) -> tuple:
+    "Lay out CrossFormer: windows of neighbours, then dilated ones"
+    side, layers = a["pixels"], ()
     names = ("dim", "depth", "local_window_size", "global_window_size", "cross_embed_strides")
-    for dim, depth, near, far, stride in zip(*(_stages(a[name], 4) for name in names)):
+    for dim, depth, local, spread, stride in zip(*(_stages(a[name], 4) for name in names)):
         side //= stride
-        pair = [
-            AttentionLayout(_square(side, window=(w, w), dilated=spread), heads=dim // 32)
-            for w, spread in ((near, False), (far, True))
-        ]
-        found += _times(pair, depth)
-    return found
+        near = _square(side, window=(local, local))
+        far = _square(side, window=(spread, spread), dilated=True)
+        pair = tuple(AttentionLayout(tokens, heads=dim // 32) for tokens in (near, far))
+        layers += pair * depth
+    return layers
 
 # %% ../nbs/23_variants.ipynb #4b1347ab
-def max_vit(a):
-    "MaxViT: blocks, then a dilated grid; registers in each window if there are any"
-    side, found, w = a["pixels"] // 2, (), (a["window_size"],) * 2
-    own = ("register",) * a.get("num_register_tokens", 0)
+def max_vit(a: dict) -> tuple:
+    "Lay out MaxViT: windows, then dilated ones; registers in each if there are any"
+    side, layers, w = a["pixels"] // 2, (), a["window_size"]
+    registers = ("register",) * a.get("num_register_tokens", 0)
     for stage, depth in enumerate(a["depth"]):
         side //= 2
-        pair = [
-            AttentionLayout(
-                _square(side, own, window=w, dilated=spread),
-                heads=a["dim"] * 2**stage // a["dim_head"],
-            )
-            for spread in (False, True)
-        ]
-        found += _times(pair, depth)
-    return found
+        heads = a["dim"] * 2**stage // a["dim_head"]
+        near = _square(side, registers, window=(w, w))
+        far = _square(side, registers, window=(w, w), dilated=True)
+        layers += (AttentionLayout(near, heads=heads), AttentionLayout(far, heads=heads)) * depth
+    return layers
 
 # %% ../nbs/23_variants.ipynb #0111e110
-def mobile_vit(a):
-    "MobileViT: pixels at the same place of each patch attend to each other"
-    side, found, patch = a["image_size"][0] // 4, (), a["patch_size"][0]
+def mobile_vit(a: dict) -> tuple:
+    "Lay out MobileViT: pixels at the same place of each patch attend to each other"
+    side, layers, patch = a["image_size"][0] // 4, (), a["patch_size"][0]
     for depth in a["depths"]:
         side //= 2
-        tokens = _square(side, window=(side // patch,) * 2, dilated=True)
-        found += _times([AttentionLayout(tokens, heads=4, axes="n w h q k")], depth)
-    return found
+        tokens = _square(side, window=(side // patch, side // patch), dilated=True)
+        layers += (AttentionLayout(tokens, heads=4, axes="n w h q k"),) * depth
+    return layers
 
 # %% ../nbs/23_variants.ipynb #1e932c62
-def nest(a):
-    "NesT: blocks that merge from stage to stage"
-    side, found, n = a["image_size"] // a["patch_size"], (), a["num_hierarchies"]
+def nest(a: dict) -> tuple:
+    "Lay out NesT: windows that merge from stage to stage"
+    side, layers, n = a["image_size"] // a["patch_size"], (), a["num_hierarchies"]
     for level, depth in enumerate(_stages(a["block_repeats"], n)):
         w = side // 2 ** (n - 1 - level)
-        found += _times(
-            [AttentionLayout(_square(side, window=(w, w)), heads=a["heads"] * 2**level)], depth
-        )
+        tokens = _square(side, window=(w, w))
+        layers += (AttentionLayout(tokens, heads=a["heads"] * 2**level),) * depth
         side = (side + 1) // 2
-    return found
+    return layers
 
 # %% ../nbs/23_variants.ipynb #b0843ba1
-def regionvit(a):
-    "RegionViT: regions among themselves, then each with the patches of its window"
-    side, regions, found = (
-        a["pixels"] // 4,
-        a["pixels"] // (a["local_patch_size"] * a["window_size"]),
-        (),
-    )
+def regionvit(a: dict) -> tuple:
+    "Lay out RegionViT: regions among themselves, then each with the patches of its window"
+    side, layers = a["pixels"] // 4, ()
+    regions = a["pixels"] // (a["local_patch_size"] * a["window_size"])
     for depth in _stages(a["depth"], 4):
         w = side // regions
-        own = _square(side, ("region",), window=(w, w))
-        found += _times(
-            [AttentionLayout(_square(regions), heads=4), AttentionLayout(own, heads=4)], depth
-        )
+        window = _square(side, ("region",), window=(w, w))
+        pair = tuple(AttentionLayout(tokens, heads=4) for tokens in (_square(regions), window))
+        layers += pair * depth
         side, regions = (side + 1) // 2, (regions + 1) // 2
-    return found
+    return layers
 
 # %% ../nbs/23_variants.ipynb #6c3114b4
-def sep_vit(a):
-    "SepViT: windows with a token of their own, then windows among themselves"
-    side, found, n = a["pixels"] // 4, (), len(a["depth"])
+def sep_vit(a: dict) -> tuple:
+    "Lay out SepViT: windows with a token of their own, then windows among themselves"
+    side, layers, n = a["pixels"] // 4, (), len(a["depth"])
     for depth, heads in zip(a["depth"], _stages(a["heads"], n)):
-        layers = [AttentionLayout(_square(side, ("window",), window=(7, 7)), heads=heads)]
+        tokens = _square(side, ("window",), window=(7, 7))
+        parts = (AttentionLayout(tokens, heads=heads),)
         if side > 7:
-            layers.append(AttentionLayout(_square(side // 7), heads=heads, role="windows"))
-        found += _times(layers, depth)
+            parts += (AttentionLayout(_square(side // 7), heads=heads, role="windows"),)
+        layers += parts * depth
         side = (side + 1) // 2
-    return found
+    return layers
 
 # %% ../nbs/23_variants.ipynb #7c344142
-def twins(a):
-    "Twins: windows, then all queries with pooled keys; heads are folded into the batch"
-    side, found = a["pixels"], ()
+def twins(a: dict) -> tuple:
+    "Lay out Twins: windows, then all queries with pooled keys; heads are folded into the batch"
+    side, layers = a["pixels"], ()
     for s in ("s1", "s2", "s3", "s4"):
         side //= a[f"{s}_patch_size"]
         w, far = a[f"{s}_local_patch_size"], a[f"{s}_global_k"]
-        near = (
-            [AttentionLayout(_square(side, window=(w, w)), heads=8, axes="(n w h) q k")]
-            if s != "s4"
-            else []
-        )
-        wide = AttentionLayout(_square(side), _square((side - far) // far + 1), 8, "(n h) q k")
-        found += _times([*near, wide], 1 + a[f"{s}_depth"])
-    return found
+        near = AttentionLayout(_square(side, window=(w, w)), heads=8, axes="(n w h) q k")
+        pooled = _square((side - far) // far + 1)
+        wide = AttentionLayout(_square(side), pooled, 8, "(n h) q k")
+        parts = (wide,) if s == "s4" else (near, wide)
+        layers += parts * (1 + a[f"{s}_depth"])
+    return layers

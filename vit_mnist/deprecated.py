@@ -1,0 +1,36 @@
+"""Functions that `about(model)` replaced; they go with the next version.
+
+Written by hand, not exported from a notebook. The old names in `vit_mnist.model`, `vit_mnist.maps`
+and `vit_mnist.perturbation` lead here, with a `DeprecationWarning`.
+"""
+
+from torch import nn
+
+from .model import about
+
+__all__ = ["get_layout", "patch_borders", "model_name", "input_pad", "patch_side"]
+
+
+def get_layout(model: nn.Module) -> tuple | None:
+    "Return the layout of each attention, None where nothing is declared: `about(model).declared`"
+    return about(model).declared
+
+
+def patch_borders(model: nn.Module) -> list:
+    "List where the borders between patches lie, in pixels: `about(model).borders`"
+    return about(model).borders
+
+
+def model_name(model: nn.Module) -> str:
+    "Return the name of a model, or of its class: `about(model).name`"
+    return about(model).name
+
+
+def input_pad(model: nn.Module) -> int:
+    "Return the pixels that a model adds on each side of an image: `about(model).pad`"
+    return about(model).pad
+
+
+def patch_side(model: nn.Module, side: int = 28) -> int:
+    "Return the side of a model's own patches, in pixels: `about(model).patch_side(side)`"
+    return about(model).patch_side(side)
