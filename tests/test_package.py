@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,15 @@ def built(tmp_path_factory):
         env={**os.environ, "PATH": f"{UV.parent}:{os.environ['PATH']}"},
     )
     return out
+
+
+def test_both_versions_of_nbdev_read_the_same_settings():
+    parser = ConfigParser(delimiters=["="])
+    parser.read(ROOT / "settings.ini", encoding="utf-8")
+    for name, value in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+        "nbdev"
+    ].items():
+        assert parser["DEFAULT"][name] == (str(value)), name
 
 
 def test_wheel_holds_data_licences_and_static_files(built):

@@ -3,12 +3,14 @@
 Quarto builds it where that is installed, else smalldocs, which needs no network.
 """
 
+import html
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import latex2mathml.converter
 import nbformat
 import smalldocs
 import yaml
@@ -32,7 +34,7 @@ def without_numbers(text):
 
 
 def dark_without_sass():
-    "Make nbs/dark.scss a stylesheet: Bootstrap in its dark mode, with our colours over it"
+    "Make a stylesheet of nbs/dark.scss: Bootstrap's dark mode, with our colours over it"
     vendor = Path(smalldocs.__file__).parent / "assets" / "vendor"
     bootstrap = (vendor / "bootstrap" / "bootstrap.min.css").read_text()
     dark = re.search(r"\[data-bs-theme=dark\]\{([^}]*)\}", bootstrap)[1]
@@ -42,33 +44,53 @@ def dark_without_sass():
     return f"{bootstrap}:root{{{dark};{ours}}}"
 
 
-def rename_links(path):
-    "Name a processed notebook and the links in it after the pages"
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            link = r"(\]\([^)\s]*)"
-            cell.source = re.sub(link, lambda found: without_numbers(found[1]), cell.source)
-    nbformat.write(notebook, path)
-    if name := page_name(notebook):
-        path.rename(path.with_name(name).with_suffix(".ipynb"))
+def with_mathml(page):
+    "Turn a page's formulas into MathML, as Quarto does, and drop the scripts smalldocs loads"
+
+    def convert(formula):
+        source, display = html.unescape(formula[2]), "block" if formula[1] == "[" else "inline"
+        return latex2mathml.converter.convert(source, display=display)
+
+    page = re.sub(r"\\([(\[])(.*?)\\[)\]](?=</span>)", convert, page, flags=re.DOTALL)
+    return re.sub(r"<(?:link|script)[^>]*/katex@[^>]*>(?:</script>)?", "", page)
 
 
-def render_without_quarto():
-    "Run smalldocs on the processed notebooks, named as Quarto would name their pages"
-    refresh_quarto_yml()
-    proc_nbs(n_workers=0, force=True)
+def rename_pages():
+    "Name the processed notebooks as Quarto names their pages, and their links too"
     for path in sorted(PROC.rglob("*.ipynb")):
-        rename_links(path)
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = re.sub(
+                    r"(\]\([^)\s]*)", lambda link: without_numbers(link[1]), cell.source
+                )
+        nbformat.write(notebook, path)
+        if name := page_name(notebook):
+            path.rename(path.with_name(name).with_suffix(".ipynb"))
+    sidebar = PROC / "sidebar.yml"
+    sidebar.write_text(without_numbers(sidebar.read_text()))
+
+
+def write_config():
+    "Leave out two keys that smalldocs refuses and a reader does not see; set the dark style"
     config = yaml.safe_load((PROC / "_quarto.yml").read_text())
-    # two keys that smalldocs refuses and a reader does not see
     config["format"].pop("commonmark", None)
     config.pop("keep-md", None)
     config["format"]["html"]["theme"]["dark"] = "dark.css"
     (PROC / "dark.css").write_text(dark_without_sass())
     (PROC / "_quarto.yml").write_text(yaml.safe_dump(config))
-    (PROC / "sidebar.yml").write_text(without_numbers((PROC / "sidebar.yml").read_text()))
+
+
+def render_without_quarto():
+    "Render the processed notebooks with smalldocs"
+    refresh_quarto_yml()
+    proc_nbs(n_workers=0, force=True)
+    rename_pages()
+    write_config()
     subprocess.run([Path(sys.executable).with_name("smalldocs"), "render", PROC], check=True)
+    for path in (PROC / "_docs").rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        path.write_text(with_mathml(page), encoding="utf-8")
     shutil.rmtree(DOCS, ignore_errors=True)
     shutil.move(PROC / "_docs", DOCS)
 

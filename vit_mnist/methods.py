@@ -17,40 +17,38 @@ from torch import Tensor, nn
 
 from .core import UserError, check_name, moved
 from .data import load_data
-from .model import about, model_input
+from .model import about
 from .maps import NoAttention, capture_attention
 
 # %% ../nbs/50_methods.ipynb #f8865e27
 class Attribution(NamedTuple):
-    "A map on the grid of the method that made it"
+    "Hold a map on the grid of the method that made it"
 
     values: Tensor  # `[n, rows, columns]`
     pad: int = 0  # pixels around the image that the grid covers too
 
 # %% ../nbs/50_methods.ipynb #82dfb0c0
 def to_pixels(
-    heat: Attribution,  # on any grid
+    attribution: Attribution,  # on any grid
     height: int = 28,  # of the image, pixels
     width: int = 28,  # of the image, pixels
 ) -> Tensor:  # `[n, height, width]`
-    "The map on the image: each pixel gets its cell's value, nothing is smoothed"
-    whole = F.interpolate(
-        heat.values[:, None],
-        size=(height + 2 * heat.pad, width + 2 * heat.pad),
-        mode="nearest-exact",
-    )[:, 0]
-    return whole[:, heat.pad : heat.pad + height, heat.pad : heat.pad + width]
+    "Lay a map on the image: each pixel gets its cell's value, nothing is smoothed"
+    values, pad = attribution
+    size = height + 2 * pad, width + 2 * pad
+    whole = F.interpolate(values[:, None], size=size, mode="nearest-exact")[:, 0]
+    return whole[:, pad : pad + height, pad : pad + width]
 
 # %% ../nbs/50_methods.ipynb #360907dd
 @dataclass(frozen=True)
 class Method:
-    "One way of explaining a prediction"
+    "Describe one way of explaining a prediction"
 
     name: str  # as given to `explain`
-    run: Callable  # takes (model in evaluation mode, normalised images, target or None, options), gives a `Attribution`
+    run: Callable  # (model in evaluation mode, normalised images, target, **options) -> Attribution
     shows: str  # in words
-    family: str  # what it goes by, one of `FAMILIES`
-    class_specific: bool  # does the map depend on the class asked about?
+    family: str  # what it is computed from, one of `FAMILIES`
+    class_specific: bool  # does the map depend on the target class?
     needs: str  # what a model must have, a key of `NEEDS`
     cost: str  # calls of the model for one image
     paper: str = ""  # title
@@ -58,60 +56,56 @@ class Method:
     package: str = ""  # that it needs beside those this package requires
 
     @property
-    def installed(self):
+    def installed(self) -> bool:
+        "Tell whether the package it needs is there"
         return not self.package or find_spec(self.package) is not None
-
-# %% ../nbs/50_methods.ipynb #73bf467a
-def is_chain(
-    layouts: tuple,  # an `AttentionLayout` for each attention
-) -> bool:
-    "Does each layer look at the tokens that the layer below it wrote, down to one grid over the image?"
-    tokens = layouts[-1].queries if layouts else None
-    for layout in reversed(layouts):
-        below = layout.keys
-        if (
-            layout.queries.window
-            or below.window
-            or layout.role not in ("self", "cls", "pool")
-            or not layout.exact
-        ):
-            return False
-        if not (tokens == layout.queries or _narrow(tokens, layout.queries)):
-            return False
-        if layout.queries != below and layout.queries.grid:
-            return False
-        tokens = below
-    return bool(layouts) and tokens.grid is not None
-
-# %% ../nbs/50_methods.ipynb #02520096
-def _narrow(tokens, queries):
-    "Are these the places of `tokens` alone, without what has no place?"
-    return (
-        tokens.grid is not None
-        and tokens.grid == queries.grid
-        and not queries.before + queries.after
-    )
 
 # %% ../nbs/50_methods.ipynb #c79a6641
 def list_spatial(
     layouts: tuple,  # an `AttentionLayout` for each attention
-) -> list:  # positions
-    "The attentions that look at places of the image; the last of them with at least 16 places is what methods take by default"
+) -> list:  # of positions
+    "List the attentions whose keys have places on the image"
     return [layer for layer, layout in enumerate(layouts) if layout.keys.grid]
 
 # %% ../nbs/50_methods.ipynb #1aee14c0
 def pick_layer(
     layouts: tuple,  # an `AttentionLayout` for each attention
-) -> int:  # position
-    "The last attention that looks at 16 places or more; if none does, the last that looks at the most"
-    cells = {
-        layer: min(16, layouts[layer].keys.grid[0] * layouts[layer].keys.grid[1])
-        for layer in list_spatial(layouts)
-    }
-    return max(cells, key=lambda layer: (cells[layer], layer))
+) -> int:  # its position
+    "Pick the last attention to 16 places or more; if there is none, the last to the most places"
+
+    def rank(layer):
+        rows, columns = layouts[layer].keys.grid
+        return min(16, rows * columns), layer
+
+    return max(list_spatial(layouts), key=rank)
+
+# %% ../nbs/50_methods.ipynb #73bf467a
+def is_chain(
+    layouts: tuple,  # an `AttentionLayout` for each attention
+) -> bool:
+    "Check that each layer attends to the tokens of the layer below, down to one grid"
+    tokens = layouts[-1].queries if layouts else None
+    for layout in reversed(layouts):
+        queries, keys = layout.queries, layout.keys
+        if layout.role not in ("self", "cls", "pool") or not layout.exact:
+            return False
+        if queries.window or keys.window:
+            return False
+        if tokens != queries and not _same_places(tokens, queries):
+            return False
+        if queries != keys and queries.grid:
+            return False
+        tokens = keys
+    return bool(layouts) and tokens.grid is not None
+
+# %% ../nbs/50_methods.ipynb #02520096
+def _same_places(tokens, queries):
+    "Check that `queries` are the places of `tokens` alone, without tokens that have no place"
+    named = queries.before + queries.after
+    return tokens.grid is not None and tokens.grid == queries.grid and not named
 
 # %% ../nbs/50_methods.ipynb #61631be7
-NEEDS = {
+NEEDS = {  # what a method needs: a function of the model and its layouts that checks it
     "any model": lambda model, layouts: True,
     "attention to places of the image": lambda model, layouts: bool(list_spatial(layouts)),
     "attention to places of the image, all tokens taking part": lambda model, layouts: (
@@ -123,9 +117,9 @@ NEEDS = {
 # %% ../nbs/50_methods.ipynb #fc869a3a
 def find_layouts(
     model: nn.Module,  # any
-    images: Tensor,  # normalised; the first is looked at where the model declares nothing
+    images: Tensor,  # normalised; the first is tried where the model declares nothing
 ) -> tuple:  # an `AttentionLayout` for each attention; empty if the model has none
-    "Where a model's tokens lie: declared, or else seen in one run"
+    "Find where a model's tokens lie: declared, or else captured in one run"
     layouts = about(model).layouts
     if layouts is not None:
         return layouts
@@ -141,8 +135,8 @@ METHODS = {}  # name: `Method`, family by family, whichever module was imported 
 # %% ../nbs/50_methods.ipynb #84e1bd08
 def method(
     **declared,  # fields of `Method` without `name` and `run`
-):
-    "Enters a function into `METHODS` under its name"
+):  # a decorator
+    "Enter a function into `METHODS` under its name"
 
     def enter(run):
         METHODS[run.__name__] = Method(run.__name__, run, **declared)
@@ -158,7 +152,7 @@ def pick_target(
     logits: Tensor,  # `[n, classes]`
     target=None,  # a class for each image, or None for the predicted
 ) -> Tensor:  # `[n]`
-    "The class asked about"
+    "Return the target class of each image"
     return logits.argmax(1) if target is None else target.to(logits.device)
 
 # %% ../nbs/50_methods.ipynb #79a7511b
@@ -166,7 +160,7 @@ def pick_target(
 def mean_image(
     name: str = "mnist",  # of a data set
 ) -> Tensor:  # `uint8`, `[1, 28, 28]`
-    "The average training image: an image that is no digit, for methods that compare with one"
+    "Average the training images"
     return load_data(name).train.images.float().mean(0).round().to(torch.uint8)
 
 # %% ../nbs/50_methods.ipynb #b348b62b
@@ -175,19 +169,16 @@ def fill_image(
     fill,  # "black", "mean" (the average training image) or an image of your own, `[1, 28, 28]`
     images: Tensor,  # normalised, `[n, 1, 28, 28]`
 ) -> Tensor:  # normalised, `[1, 1, 28, 28]`
-    "What stands in for what is taken away; raises `UserError` for an unknown name or an image of another size"
+    "Return the pixels that replace removed ones; raise `UserError` for another name or shape"
+    known, shape = about(model), images.shape[1:]
     if isinstance(fill, str):
         check_name("fill", fill, ("black", "mean"))
-        fill = (
-            mean_image(about(model).data)
-            if fill == "mean"
-            else torch.zeros(images.shape[1:], dtype=torch.uint8)
-        )
-    if fill.shape[-3:] != images.shape[1:]:
-        raise UserError(
-            f"a fill for images {list(images.shape[1:])} has that shape too, not {list(fill.shape)}"
-        )
-    return model_input(model, fill.view(1, *images.shape[1:])).to(images.device)
+        black = torch.zeros(shape, dtype=torch.uint8)
+        fill = mean_image(known.data) if fill == "mean" else black
+    if fill.shape[-3:] != shape:
+        message = f"a fill for images {list(shape)} has that shape too"
+        raise UserError(f"{message}, not {list(fill.shape)}")
+    return known.takes(fill.view(1, *shape)).to(images.device)
 
 # %% ../nbs/50_methods.ipynb #c991e0fe
 @method(
@@ -198,7 +189,7 @@ def fill_image(
     cost="0",
 )
 def random(model, images, target):
-    "Each pixel drawn at random, from the seed of `explain`"
+    "Draw each pixel at random, from the seed of `explain`"
     n, _, height, width = images.shape
     return Attribution(torch.rand(n, height, width).to(images.device))
 
@@ -211,11 +202,9 @@ def random(model, images, target):
     cost="0",
 )
 def centre(model, images, target):
-    "High in the middle, falling off as a bell"
+    "Fall off as a bell from the middle"
     n, _, height, width = images.shape
-    rows, columns = (
-        torch.linspace(-1, 1, size, device=images.device) ** 2 for size in (height, width)
-    )
+    rows, columns = (torch.linspace(-1, 1, s, device=images.device) ** 2 for s in (height, width))
     return Attribution(torch.exp(-2 * (rows[:, None] + columns)).expand(n, height, width))
 
 # %% ../nbs/50_methods.ipynb #c5daf748
@@ -227,11 +216,11 @@ def centre(model, images, target):
     cost="0",
 )
 def ink(model, images, target):
-    "The digit itself, from 0 for its darkest pixel"
+    "Return the digit itself, from 0 for its darkest pixel"
     gray = images.mean(1)
     return Attribution(gray - gray.amin((1, 2), keepdim=True))
 
-# %% ../nbs/50_methods.ipynb #009126f0
+# %% ../nbs/50_methods.ipynb #d7f2b9c4
 __getattr__ = moved(
     __name__,
     Heat="vit_mnist.methods.Attribution",

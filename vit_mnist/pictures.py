@@ -66,7 +66,7 @@ def _query_words(query, maps):
         return f"patch {tuple(query)}"
     return {"cls": "the class token", "mean": "the mean query"}.get(query, f"the {query} token")
 
-# %% ../nbs/41_pictures.ipynb #12418c6a
+# %% ../nbs/41_pictures.ipynb #344afe77
 def _maps_of(images, maps):
     "Return the maps of `images`, the first that were captured; raise `UserError` for others"
     captured = maps.images[: len(images)]

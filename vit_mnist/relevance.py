@@ -13,9 +13,8 @@ from torch import Tensor
 
 from .core import UserError, check_name
 from .layout import Tokens, places
-from .model import about, model_input
-from .attention import record_attention
 from .model import about
+from .attention import record_attention
 from .maps import capture_attention
 from .pictures import first_layers, layer_list
 from vit_mnist.methods import (
@@ -30,7 +29,7 @@ from vit_mnist.methods import (
 
 # %% ../nbs/51_relevance.ipynb #8971f88b
 def _layer(maps, layer):
-    "The layer meant; by default the last that looks at 16 places or more"
+    "Return the layer, by default the last that attends to 16 places or more; check a given one"
     if layer is None:
         return pick_layer(maps.layouts)
     if not -len(maps) <= layer < len(maps):
@@ -39,12 +38,20 @@ def _layer(maps, layer):
 
 # %% ../nbs/51_relevance.ipynb #a4b5a193
 def _heads(grid, head):
-    "One head of `[n, heads, rows, columns]`, or their mean"
+    "Return one head of `[n, heads, rows, columns]`, or the mean of all"
     if head is None:
         return grid.mean(1)
     if not -grid.shape[1] <= head < grid.shape[1]:
         raise UserError(f"that layer has heads 0 to {grid.shape[1] - 1}, not {head}")
     return grid[:, head]
+
+# %% ../nbs/51_relevance.ipynb #58912629
+def _layer_map(maps, layer, matrix, query, head):
+    "Lay out what a query gets from `matrix`, put in the place of a layer's attention"
+    attentions = list(maps)
+    attentions[layer] = replace(attentions[layer], weights=matrix)
+    grid = replace(maps, attentions=attentions).on_grid(layer, query, "weights")
+    return Attribution(_heads(grid, head), maps.pad)
 
 # %% ../nbs/51_relevance.ipynb #9ade2188
 @method(
@@ -60,20 +67,14 @@ def attention(
     model,
     images,
     target,
-    layer: int = None,  # which attention, in the order of use; default: the last that looks at 16 places or more
+    layer: int = None,  # in the order of use; default: the last that attends to 16 places or more
     head: int = None,  # which head; default: the mean of all
-    query=None,  # who looks, as in `AttentionMaps.on_grid`
+    query=None,  # as in `AttentionMaps.on_grid`
 ):
-    "Raw attention of one layer (Vaswani et al., 2017)"
+    "Return the attention of one layer (Vaswani et al., 2017)"
     maps = capture_attention(model, images)
-    return Attribution(_heads(maps.on_grid(_layer(maps, layer), query), head), maps.pad)
-
-# %% ../nbs/51_relevance.ipynb #58912629
-def _changed(maps, layer, matrix):
-    "The maps with another matrix in one layer"
-    attentions = list(maps)
-    attentions[layer] = replace(attentions[layer], weights=matrix)
-    return replace(maps, attentions=attentions)
+    layer = _layer(maps, layer)
+    return Attribution(_heads(maps.on_grid(layer, query), head), maps.pad)
 
 # %% ../nbs/51_relevance.ipynb #9e2f0999
 @method(
@@ -91,15 +92,18 @@ def value_attention(
     target,
     layer: int = None,  # as in `attention`
     head: int = None,  # which head; default: the mean of all
-    query=None,  # who looks, as in `AttentionMaps.on_grid`
+    query=None,  # as in `AttentionMaps.on_grid`
 ):
-    "Attention weighted by the norm of the value vectors (Kobayashi et al., 2020)"
+    "Weight attention by the norm of the value vectors (Kobayashi et al., 2020)"
     maps = capture_attention(model, images)
     layer = _layer(maps, layer)
-    fetched = maps[layer].weights.abs() * maps[layer].values.norm(dim=-1)[:, :, None]
-    return Attribution(
-        _heads(_changed(maps, layer, fetched).on_grid(layer, query, "weights"), head), maps.pad
-    )
+    norms = maps[layer].values.norm(dim=-1)[:, :, None]
+    return _layer_map(maps, layer, maps[layer].weights.abs() * norms, query, head)
+
+# %% ../nbs/51_relevance.ipynb #40ce2e50
+def _positive(attention):
+    "Multiply attention by its gradient where that is positive, `[n, heads, queries, keys]`"
+    return (attention.grad * attention.weights).clamp(min=0)
 
 # %% ../nbs/51_relevance.ipynb #8375b492
 @method(
@@ -116,37 +120,27 @@ def grad_attention(
     images,
     target,
     layer: int = None,  # as in `attention`
-    query=None,  # who looks, as in `AttentionMaps.on_grid`
+    query=None,  # as in `AttentionMaps.on_grid`
 ):
-    "Gradient times attention in one layer, negative parts cut off (as in Chefer et al., 2021)"
+    "Multiply one layer's attention by its positive gradient (as in Chefer et al., 2021)"
     maps = capture_attention(model, images, gradients=True).backward(target)
     layer = _layer(maps, layer)
-    return Attribution(
-        _heads(
-            _changed(maps, layer, _speaking(maps[layer])).on_grid(layer, query, "weights"), None
-        ),
-        maps.pad,
-    )
-
-# %% ../nbs/51_relevance.ipynb #40ce2e50
-def _speaking(attention):
-    "Attention times its gradient where that is positive, `[n, heads, queries, keys]`"
-    return (attention.grad * attention.weights).clamp(min=0)
+    return _layer_map(maps, layer, _positive(maps[layer]), query, head=None)
 
 # %% ../nbs/51_relevance.ipynb #4416724f
 def readout(
     tokens: Tokens,  # of the last layer
 ) -> Tensor:  # weights, 1 in all, `[tokens]`
-    "Who answers: the class tokens if there are any, else all places alike, else all tokens alike"
-    named, cells = tokens.before + tokens.after, torch.from_numpy(places(tokens))[0]
-    names = [*tokens.before, *[""] * (len(tokens) - len(named)), *tokens.after]
-    answers = (
-        torch.tensor([name == "cls" for name in names])
-        if "cls" in named
-        else cells >= 0
-        if tokens.grid
-        else torch.ones(len(tokens))
-    )
+    "Return who answers: class tokens if there are any, else all places, else all tokens alike"
+    named = tokens.before + tokens.after
+    if "cls" in named:
+        between = [""] * (len(tokens) - len(named))
+        names = [*tokens.before, *between, *tokens.after]
+        answers = torch.tensor([name == "cls" for name in names])
+    elif tokens.grid:
+        answers = torch.from_numpy(places(tokens))[0] >= 0
+    else:
+        answers = torch.ones(len(tokens))
     return answers / answers.sum()
 
 # %% ../nbs/51_relevance.ipynb #974f23d1
@@ -154,32 +148,35 @@ def follow(
     matrices: list,  # for each layer how its tokens come from those below, `[n, queries, keys]`
     layouts: tuple,  # for each layer where these lie
 ) -> Tensor:  # `[n, rows, columns]`
-    "Follows the answer down through all layers: the row of the product of all matrices that belongs to who answers"
-
-    def placed(row, tokens):
-        return row[:, len(tokens.before) : len(row[0]) - len(tokens.after)]
-
+    "Follow the answer down: the row for who answers of the product of all matrices"
     tokens = layouts[-1].queries
     row = readout(tokens).to(matrices[-1]).expand(len(matrices[-1]), -1)
     for matrix, layout in zip(reversed(matrices), reversed(layouts)):
         if tokens != layout.queries:
-            row = placed(row, tokens)
+            row = _on_places(row, tokens)
         row, tokens = torch.einsum("nq,nqk->nk", row, matrix), layout.keys
-    return placed(row, tokens).unflatten(1, tokens.grid)
+    return _on_places(row, tokens).unflatten(1, tokens.grid)
+
+
+def _on_places(row, tokens):
+    "Return the part of a row `[n, tokens]` that belongs to tokens with a place"
+    return row[:, len(tokens.before) : len(tokens) - len(tokens.after)]
 
 # %% ../nbs/51_relevance.ipynb #6fa67046
 def _fused(matrix, fusion, discard):
-    "Heads in one, `[n, queries, keys]`; the smallest entries of each row set to zero"
+    "Fuse heads to one, `[n, queries, keys]`, with the smallest entries of each row set to zero"
     check_name("fusion", fusion, ("mean", "max", "min"))
     if not 0 <= discard < 1:
         raise UserError(f"discard must be at least 0 and below 1, not {discard}")
     fused = matrix.mean(1) if fusion == "mean" else getattr(matrix, f"a{fusion}")(1)
     dropped = int(discard * fused.shape[-1])
-    return fused.scatter(-1, fused.topk(dropped, largest=False).indices, 0) if dropped else fused
+    if not dropped:
+        return fused
+    return fused.scatter(-1, fused.topk(dropped, largest=False).indices, 0)
 
 # %% ../nbs/51_relevance.ipynb #8e7c5f77
 def _mixing(matrix, layout):
-    "With the residual connection, rows summing to 1"
+    "Add the residual connection and scale rows to sum to 1"
     if layout.queries == layout.keys:
         matrix = matrix + torch.eye(matrix.shape[-1], device=matrix.device)
     return matrix / matrix.sum(-1, keepdim=True).clamp(min=1e-12)
@@ -201,13 +198,19 @@ def rollout(
     fusion: str = "mean",  # of the heads: "mean", "max" or "min"
     discard: float = 0.0,  # share of each query's smallest entries to drop
 ):
-    "Attention rollout on what really multiplied the values (Abnar and Zuidema, 2020)"
+    "Roll out the attention that multiplied the values (Abnar and Zuidema, 2020)"
     maps = capture_attention(model, images)
-    steps = [
-        _mixing(_fused(a.weights.clamp(min=0), fusion, discard), layout)
-        for a, layout in zip(maps, maps.layouts)
-    ]
+    fused = [_fused(a.weights.clamp(min=0), fusion, discard) for a in maps]
+    steps = list(map(_mixing, fused, maps.layouts))
     return Attribution(follow(steps, maps.layouts), maps.pad)
+
+# %% ../nbs/51_relevance.ipynb #ac383076
+def _flow(attention, layout):
+    "Return the attention that speaks for the class, heads averaged, plus the residual connection"
+    bar = _positive(attention).mean(1)
+    if layout.queries == layout.keys:
+        bar = bar + torch.eye(bar.shape[-1], device=bar.device)
+    return bar
 
 # %% ../nbs/51_relevance.ipynb #0763a6cc
 @method(
@@ -220,19 +223,10 @@ def rollout(
     link="https://arxiv.org/abs/2103.15679",
 )
 def relevance(model, images, target):
-    "Generic attention relevance (Chefer et al., 2021)"
+    "Compute generic attention relevance (Chefer et al., 2021)"
     maps = capture_attention(model, images, gradients=True).backward(target)
-    return Attribution(
-        follow([_kept(a, layout) for a, layout in zip(maps, maps.layouts)], maps.layouts), maps.pad
-    )
-
-# %% ../nbs/51_relevance.ipynb #ac383076
-def _kept(attention, layout):
-    "What speaks for the class, heads averaged, plus the residual connection"
-    bar = _speaking(attention).mean(1)
-    return (
-        bar + torch.eye(bar.shape[-1], device=bar.device) if layout.queries == layout.keys else bar
-    )
+    steps = list(map(_flow, maps, maps.layouts))
+    return Attribution(follow(steps, maps.layouts), maps.pad)
 
 # %% ../nbs/51_relevance.ipynb #d544a42f
 @method(
@@ -245,28 +239,28 @@ def _kept(attention, layout):
     link="https://arxiv.org/abs/2012.09838",
 )
 def grad_rollout(model, images, target):
-    "Rollout of gradient times attention (a baseline in Chefer et al., 2021)"
+    "Roll out gradient times attention (a baseline in Chefer et al., 2021)"
     maps = capture_attention(model, images, gradients=True).backward(target)
-    steps = [_mixing(_speaking(a).mean(1), layout) for a, layout in zip(maps, maps.layouts)]
+    steps = [_mixing(_positive(a).mean(1), layout) for a, layout in zip(maps, maps.layouts)]
     return Attribution(follow(steps, maps.layouts), maps.pad)
 
 # %% ../nbs/51_relevance.ipynb #f0f59d3c
 def _in_a_list(model, layouts):
-    "Does the model keep its layers in a list, with one attention each, and answer with the first alone?"
+    "Check for layers in a list, one attention each, of which the first alone gives an answer"
+    known = about(model)
     try:
-        if not is_chain(layouts) or len(model.get_submodule(layer_list(model))) != len(
-            about(model).declared or layouts
-        ):
+        name = layer_list(model)
+        layers = len(model.get_submodule(name))
+        if not is_chain(layouts) or layers != len(known.declared or layouts):
             return False
+        image = known.takes(torch.zeros(1, 1, 28, 28))
         with torch.no_grad():
-            first_layers(model, layer_list(model).split("."), 1)(
-                model_input(model, torch.zeros(1, 1, 28, 28))
-            )
+            first_layers(model, name.split("."), 1)(image)
     except (UserError, RuntimeError, AssertionError, IndexError, TypeError):
         return False
     return True
 
-# %% ../nbs/51_relevance.ipynb #a0448f9c
+
 NEEDS["layers in a list, all looking at the same tokens"] = _in_a_list
 
 # %% ../nbs/51_relevance.ipynb #e5d7deba
@@ -280,16 +274,15 @@ NEEDS["layers in a list, all looking at the same tokens"] = _in_a_list
     link="https://arxiv.org/abs/2404.03214",
 )
 def legrad(model, images, target):
-    "Gradients of each layer's own answer with respect to its attention (Bousselham et al., 2024)"
+    "Average the gradients of each layer's own answer (Bousselham et al., 2024)"
     layouts, path, total = find_layouts(model, images), layer_list(model).split("."), 0
     for depth in range(len(layouts), 0, -1):
-        with record_attention(len(images), gradients=True) as found:
+        with record_attention(len(images), gradients=True) as recorded:
             logits = first_layers(model, path, depth)(images)
-        target = pick_target(logits, target)
-        (grad,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), found[-1].weights)
+        target = pick_target(logits, target)  # None: that of the whole model, which comes first
+        chosen = logits.gather(1, target[:, None]).sum()
+        (grad,) = torch.autograd.grad(chosen, recorded[-1].weights)
         total = total + grad.clamp(min=0).mean((1, 2)) / len(layouts)
     tokens = layouts[0].keys
-    return Attribution(
-        total[:, len(tokens.before) : len(total[0]) - len(tokens.after)].unflatten(1, tokens.grid),
-        about(model).pad,
-    )
+    values = _on_places(total, tokens).unflatten(1, tokens.grid)
+    return Attribution(values, about(model).pad)
