@@ -1,8 +1,11 @@
-"""Every model of the zoo with the same short budget: size tiny, one epoch on 10,000 images, one thread.
+"""Every model of the zoo with one short budget: size tiny, an epoch on 10,000 images, one thread.
 
-`python benchmarks/zoo.py [--models 'simple*'] [--seeds 3] [--out runs/zoo]` trains each model at three learning rates and takes the one
-that is best on the validation images, then trains it from two more seeds. Each training is a run folder under --out; what is finished is
-not trained again, so that the command goes on where it was stopped. Then it measures what a step costs and writes benchmarks/zoo.json.
+    python benchmarks/zoo.py [--models NAME ...] [--seeds 3] [--out runs/zoo]
+
+Each model trains at three learning rates; the one that is best on the validation images trains from
+more seeds. Each training is a run folder under --out, and what is finished is not trained again, so
+the command resumes where it was stopped. Then it measures what a step costs and writes
+benchmarks/zoo.json: all rows, or with --models just theirs, beside those that are stored already.
 `--speed` only measures the steps again, for a moment when nothing else runs.
 """
 
@@ -22,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from vit_mnist.core import write_json
+from vit_mnist.core import UserError, check_name, write_json
 from vit_mnist.data import load_data
 from vit_mnist.model import create_model, model_input
 from vit_mnist.optimizers import make_optimizers
@@ -36,21 +39,22 @@ BUDGET = dict(model_args={"size": "tiny"}, limit=10_000, epochs=1, device="cpu")
 
 
 def metrics(out, name, rate, seed):
-    "What one training came to; trained only if its folder has no result yet"
+    "Return the metrics of one training; train only if its folder has no result yet"
     folder = out / f"{name}-{rate:g}-{seed}"
     if not (folder / "metrics.json").exists():
         shutil.rmtree(folder, ignore_errors=True)  # of a training that was interrupted
-        train(Settings(model=name, lr=rate, seed=seed, **BUDGET), folder, callbacks=[])
+        settings = Settings(model=name, lr=rate, seed=seed, **BUDGET)
+        train(settings, folder, progress=False)
     return json.loads((folder / "metrics.json").read_text())
 
 
 def best_rate(out, name):
-    "The learning rate with the best validation accuracy, seed 0"
+    "Find the learning rate with the best validation accuracy, seed 0"
     return max(RATES, key=lambda rate: metrics(out, name, rate, 0)["valid_accuracy"])
 
 
 def step_seconds(name, images, labels):
-    "Median time of a training step on 128 images"
+    "Measure the median time of a training step on 128 images"
     model, times = create_model(name, seed=0, size="tiny").train(), []
     [optimizer] = make_optimizers(model, Settings())
     for _ in range(4):
@@ -63,15 +67,17 @@ def step_seconds(name, images, labels):
 
 
 def measure_speed(out, names):
-    "Seconds of a step for each model, kept in a file"
+    "Measure the seconds of a step of each model and keep them in a file"
     images, labels = load_data().train[:128]
-    speed = {name: step_seconds(name, images, labels) for name in tqdm(names, desc="steps")}
+    speed = stored(out / "speed.json")
+    for name in tqdm(names, desc="steps"):
+        speed[name] = step_seconds(name, images, labels)
     write_json(out / "speed.json", speed)
     return speed
 
 
 def row(out, name, seconds, seeds):
-    "A model's line of the table"
+    "Collect the row of a model"
     rate = best_rate(out, name)
     found = [metrics(out, name, rate, seed) for seed in range(seeds)]
     accuracies = [each["test_accuracy"] for each in found]
@@ -90,22 +96,25 @@ def row(out, name, seconds, seeds):
     }
 
 
+def stored(path):
+    "Read what a file of an earlier call holds; nothing where there is none"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="*", help="shell-style pattern of names")
-    parser.add_argument(
-        "--seeds", type=int, default=3, help="trainings at the chosen learning rate"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/zoo"), help="folder of the run folders"
-    )
-    parser.add_argument(
-        "--speed", action="store_true", help="only measure the time of a step, again"
-    )
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="these alone (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings at the best learning rate")
+    parser.add_argument("--out", type=Path, default=Path("runs/zoo"), help="of the run folders")
+    parser.add_argument("--speed", action="store_true", help="only measure the steps again")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(1)
-    names = list(list_models(options.models))
+    known = list(list_models())
+    try:
+        names = [check_name("model", name, known) for name in options.models or known]
+    except UserError as error:
+        parser.error(str(error))
     if options.speed:
         measure_speed(options.out, names)
         raise SystemExit
@@ -115,15 +124,17 @@ if __name__ == "__main__":
         rate = best_rate(options.out, name)
         for seed in range(options.seeds):
             metrics(options.out, name, rate, seed)
-    kept = options.out / "speed.json"
-    speed = json.loads(kept.read_text()) if kept.exists() else {}
+    speed = stored(options.out / "speed.json")
     if not set(names) <= set(speed):
         speed = measure_speed(options.out, names)
+    path = Path(__file__).with_suffix(".json")
+    before = stored(path)["rows"] if options.models else []
+    new = [row(options.out, name, speed[name], options.seeds) for name in names]
     result = {
         "date": str(date.today()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
         "torch": torch.__version__,
         "vit-pytorch": version("vit-pytorch"),
-        "rows": [row(options.out, name, speed[name], options.seeds) for name in names],
+        "rows": [each for each in before if each["model"] not in names] + new,
     }
-    write_json(Path(__file__).with_suffix(".json"), result)
+    write_json(path, result)

@@ -15,6 +15,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 from check_site import check  # noqa: E402
+from docs import with_mathml  # noqa: E402
 from readme import make_readme  # noqa: E402
 
 
@@ -220,3 +221,10 @@ def test_the_checker_finds(site, was, planted, fault):
 
 def test_the_checker_refuses_an_empty_site(tmp_path):
     assert check(tmp_path) == [f"{tmp_path}: no pages"]
+
+
+def test_formulas_need_no_script():
+    page = '<script src="https://host/npm/katex@0.16/katex.min.js" defer></script><p>'
+    page = with_mathml(page + '<span class="math inline">\\(a &lt; b\\)</span></p>')
+    assert page.startswith('<p><span class="math inline"><math') and "katex" not in page
+    assert "<mo>&#x0003C;</mo>" in page

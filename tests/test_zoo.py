@@ -1,8 +1,4 @@
-"""Every classifier of the zoo, built, run, trained for a moment, saved and loaded.
-
-The names are compared with the modules of the vit-pytorch that is installed: with a newer one, the first test
-names what the table does not know yet.
-"""
+"Every classifier of the zoo and of a newer vit-pytorch: built, run, trained, saved and loaded."
 
 import os
 import subprocess
@@ -17,7 +13,7 @@ import torch.nn.functional as F
 
 from vit_mnist.data import load_data, normalise
 from vit_mnist.model import about, count_parameters, create_model, load_model, save_model
-from vit_mnist.zoo import ZOO
+from vit_mnist.zoo import OTHER_MODULES, ZOO, find_untried
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.backends.cuda.sdp_kernel"),
@@ -25,32 +21,6 @@ pytestmark = [
 ]
 NAMES = [name for name, entry in ZOO.items() if not entry.missing]
 STEM = "cct, stem"  # with residual blocks in place of its convolutions
-BASELINES = {"mlp", "cnn", "cnn_strong"}
-# Modules of vit-pytorch without a classifier of two-dimensional images
-OTHERS = {
-    "accept_video_wrapper",
-    "cct_3d",
-    "na_vit_nested_tensor_3d",
-    "simple_flash_attn_vit_3d",
-    "simple_vit_1d",
-    "simple_vit_3d",
-    "vat_siglip",
-    "vit_1d",
-    "vit_3d",
-    "vivit",
-    "vivit_with_moss",  # other inputs
-    "dino",
-    "es_vit",
-    "lejepa",
-    "levjepa",
-    "levjepa_nd",
-    "mae",
-    "mpp",
-    "simmim",  # ways to pre-train
-    "extractor",
-    "recorder",
-    "vit_nd_masking",  # tools
-}
 # Learning rates with which the loss on a few images halves in 30 steps; 5e-3 does for all others
 RATES = {"cct": 7e-3, "twins_svt": 3e-4}
 
@@ -76,20 +46,75 @@ def logits(model, images):
         return model.eval()(images)
 
 
-def test_the_table_knows_every_module_of_vit_pytorch():
+def test_the_zoo_has_no_model_that_this_vit_pytorch_lacks():
     package = Path(find_spec("vit_pytorch").submodule_search_locations[0])
     there = {path.stem for path in package.glob("*.py")} - {"__init__"}
-    known = {
-        entry.module.removeprefix("vit_pytorch.")
-        for name, entry in ZOO.items()
-        if name not in BASELINES
+    in_zoo = {entry.module.removeprefix("vit_pytorch.") for entry in ZOO.values()} - {
+        "vit_mnist.baselines"
     }
-    assert there - known - OTHERS == set(), (
-        "vit-pytorch has modules that are neither in the zoo nor listed as something else"
-    )
-    assert known - there == set(), "the zoo has models that this vit-pytorch does not"
-    assert {name for name in ZOO if name not in BASELINES} == known and len(known) == 62
+    assert in_zoo <= there
+    assert OTHER_MODULES.keys() <= there and not OTHER_MODULES.keys() & in_zoo
+    untried = {
+        entry.module.removeprefix("vit_pytorch.") for entry in find_untried(package).values()
+    }
+    assert not untried & (in_zoo | OTHER_MODULES.keys())
     assert [name for name, entry in ZOO.items() if entry.missing] == ["vaat"]
+
+
+NEWER = """
+import torch
+from torch import nn
+from vit_pytorch.vit import Transformer
+
+class NewViT(nn.Module):
+    def __init__(
+        self, *, image_size, patch_size, num_classes, dim, depth, heads, mlp_dim, dim_head=64,
+        channels=3
+    ):
+        super().__init__()
+        self.cut = nn.Conv2d(channels, dim, patch_size, patch_size)
+        self.transformer = Transformer(dim, depth, heads, dim_head, mlp_dim)
+        self.head = nn.Linear(dim, num_classes)
+
+    def forward(self, images):
+        return self.head(self.transformer(self.cut(images).flatten(2).transpose(1, 2)).mean(1))
+"""
+OLD_HABITS = """
+from torch import nn
+
+class Demanding(nn.Module):
+    def __init__(self, *, num_classes, wavelength):
+        super().__init__()
+"""
+LOOK = """
+from vit_mnist.all import *
+print(list(list_models("new*")), list(list_models("demand*")))
+model = create_model("new_vit", seed=0, size="tiny", num_classes=7)
+maps = capture_attention(model, load_data().test.images[:2])
+print(model(torch.zeros(1, 1, 28, 28)).shape[1], len(maps), tuple(maps.on_grid(0).shape))
+print("untried" in repr(list_models("new*")))
+try:
+    create_model("demanding")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_classifiers_of_a_newer_vit_pytorch_are_offered_as_untried(tmp_path):
+    package = Path(find_spec("vit_pytorch").submodule_search_locations[0])
+    newer = tmp_path / "vit_pytorch"
+    newer.mkdir()
+    for path in package.glob("*.py"):
+        (newer / path.name).symlink_to(path)
+    (newer / "new_vit.py").write_text(NEWER)
+    (newer / "demanding.py").write_text(OLD_HABITS)
+    command = [sys.executable, "-c", f"import torch{LOOK}"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:3] == ["['new_vit'] []", "7 3 (2, 4, 4, 4)", "True"]
+    assert lines[3].startswith("can't build demanding")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,9 +151,10 @@ def test_loss_halves_and_gradients_reach_every_parameter(name, batch):
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATES.get(name, 5e-3))
     waiting = {key for key, parameter in model.named_parameters() if parameter.numel()}
     torch.manual_seed(0)
-    for step in range(30):
+    first = None
+    for _ in range(30):
         loss = F.cross_entropy(model(images), labels)
-        first = loss.item() if step == 0 else first
+        first = first or loss.item()
         if loss < first / 2:
             break
         optimizer.zero_grad()

@@ -1,8 +1,7 @@
-"""Functions that `about(model)` replaced; they go with the next version.
+"""Functions that `about(model)` replaced; they go with the next version."""
 
-Written by hand, not exported from a notebook. The old names in `vit_mnist.model`, `vit_mnist.maps`
-and `vit_mnist.perturbation` lead here, with a `DeprecationWarning`.
-"""
+# Written by hand, not exported from a notebook. The old names in `vit_mnist.model`,
+# `vit_mnist.maps` and `vit_mnist.perturbation` lead here, with a `DeprecationWarning`.
 
 from torch import nn
 

@@ -433,7 +433,7 @@ def vit_pytorch_address() -> str:
     "Return the web address of vit-pytorch's sources, as the installed package gives it"
     lines = metadata("vit-pytorch").get_all("Project-URL", ())
     addresses = dict(line.split(", ", 1) for line in lines)
-    return addresses.get("Repository") or "https://pypi.org/project/vit-pytorch/"
+    return addresses.get("Repository") or addresses.get("Homepage", "")
 
 # %% ../nbs/25_zoo.ipynb #876d4cd0
 # fmt: off
