@@ -1,4 +1,4 @@
-"Builds vit_mnist from settings.ini, which is the only place where its name, version and requirements stand."
+"Builds vit_mnist from settings.ini, the only place where its name and requirements stand."
 
 from configparser import ConfigParser
 from pathlib import Path

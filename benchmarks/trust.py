@@ -33,7 +33,7 @@ from vit_mnist.faithfulness import (
     randomisation_test,
 )
 from vit_mnist.methods import METHODS
-from vit_mnist.model import load_model, pack
+from vit_mnist.model import load_model, safetensors_bytes
 from vit_mnist.weights import load_pretrained
 
 ROOT = Path(__file__).parent.parent
@@ -150,7 +150,7 @@ def measured(out, models, methods, test):
                 bar.set_postfix_str(f"seed {seed}, {method}")
                 path = out / f"{seed}-{method}.safetensors"
                 if not path.exists():
-                    write_atomic(path, pack(measure(models[seed], test, method)))
+                    write_atomic(path, safetensors_bytes(measure(models[seed], test, method)))
                 found[seed, method] = load_file(path)
                 bar.update()
     return found

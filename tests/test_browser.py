@@ -1,4 +1,7 @@
-"The explorer and the pad in a real browser: saved pages without a kernel, and a real JupyterLab with one. Every request to another host is blocked."
+"""The explorer and the pad in a real browser: saved pages, and a real JupyterLab with a kernel.
+
+Every request to another host is blocked.
+"""
 
 import json
 import os
@@ -167,8 +170,10 @@ def test_an_interaction_takes_less_than_100_ms(saved, visit):
         for (let i = 0; i < 40; i++) {
             await frame();
             const start = performance.now();
-            e.set({ image: i % 4, layer: i % 6, query: [i % 7, (3 * i) % 7], head: i % 3 ? i % 4 : null });
-            e.shadowRoot.querySelector("canvas").getContext("2d").getImageData(0, 0, 1, 1); // until it is drawn
+            const place = [i % 7, (3 * i) % 7], head = i % 3 ? i % 4 : null;
+            e.set({ image: i % 4, layer: i % 6, query: place, head });
+            const canvas = e.shadowRoot.querySelector("canvas");
+            canvas.getContext("2d").getImageData(0, 0, 1, 1); // until it is drawn
             times.push(performance.now() - start);
         }
         return times.sort((a, b) => a - b);
@@ -186,7 +191,10 @@ def test_play_runs_through_the_layers(saved, visit):
     assert (
         element(
             page,
-            "e => { e.shadowRoot.querySelector('[aria-label=\"Play through the layers\"]').click(); return e.state.layer; }",
+            """e => {
+                e.shadowRoot.querySelector('[aria-label="Play through the layers"]').click();
+                return e.state.layer;
+            }""",
         )
         == 0
     )
@@ -224,7 +232,9 @@ FOCUSED = """() => {
     const node = document.activeElement?.shadowRoot?.activeElement;
     if (!node) return null;
     const style = getComputedStyle(node);
-    return { name: node.getAttribute("aria-label") || node.textContent.trim(), tag: node.tagName, outline: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) };
+    const name = node.getAttribute("aria-label") || node.textContent.trim();
+    const outline = style.outlineStyle !== "none" && parseFloat(style.outlineWidth);
+    return { name, tag: node.tagName, outline };
 }"""
 
 
@@ -238,7 +248,8 @@ def test_every_control_is_reached_by_tab_has_a_name_and_shows_its_focus(saved, v
         reached.append(found)
     controls = element(
         page,
-        "e => e.shadowRoot.querySelectorAll('button:not([hidden]):not(:disabled), input, [tabindex]').length",
+        """e => e.shadowRoot.querySelectorAll(
+            'button:not([hidden]):not(:disabled), input, [tabindex]').length""",
     )
     assert len(reached) == controls > 25
     assert all(control["name"] and control["outline"] >= 2 for control in reached), reached
@@ -250,13 +261,19 @@ def test_fits_360_pixels_and_text_stands_out(saved, visit, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("canvas[data-control=query]").bounding_box()["width"] > 150
     ink, paper = page.evaluate(
-        "() => { const s = getComputedStyle(document.documentElement); return [s.color, s.backgroundColor] }"
+        """() => {
+            const style = getComputedStyle(document.documentElement);
+            return [style.color, style.backgroundColor];
+        }"""
     )
     brightness = [sum(map(int, colour[4:-1].split(", "))) / 3 for colour in (ink, paper)]
     assert abs(brightness[0] - brightness[1]) > 150 and (brightness[1] > 128) == (scheme == "light")
 
 
-HOSTILE = '</script><script>document.title = "taken"</script><img src=x onerror="document.title=1"> "\' & ünï 数字 <!--'
+HOSTILE = (
+    '</script><script>document.title = "taken"</script>'
+    '<img src=x onerror="document.title=1"> "\' & ünï 数字 <!--'
+)
 
 
 def test_hostile_titles_and_class_names_are_text(visit, digits, tmp_path):
@@ -270,7 +287,8 @@ def test_hostile_titles_and_class_names_are_text(visit, digits, tmp_path):
     page = visit(explorer.save(tmp_path / "page.html").as_uri())
     shown = element(
         page,
-        "e => ['.title', '.thumb span', '[data-control=prediction]'].map(s => e.shadowRoot.querySelector(s).textContent)",
+        """e => ['.title', '.thumb span', '[data-control=prediction]'].map(
+            s => e.shadowRoot.querySelector(s).textContent)""",
     )
     assert shown[:2] == [HOSTILE, HOSTILE] and HOSTILE in shown[2] and page.title() == HOSTILE
     assert (
@@ -358,7 +376,8 @@ class Lab:
         "What `code` prints in the notebook's kernel"
         said = self.page.evaluate(
             """async (code) => {
-            const kernel = window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
+            const { sessionContext } = window.jupyterapp.shell.currentWidget.context;
+            const { kernel } = sessionContext.session;
             const future = kernel.requestExecute({ code, store_history: false });
             let said = "";
             future.onIOPub = ({ header, content }) => {
@@ -474,12 +493,17 @@ def test_the_explorer_in_jupyterlab(lab, server):
     page.get_by_role("button", name="Switch head 2 of layer 1 off").click()
     page.get_by_role("button", name="Switch head 2 of layer 1 on").wait_for()
     page.wait_for_function(
-        "before => JSON.stringify(document.querySelector('vit-attention').probs ?? before) !== JSON.stringify(before)",
+        """before => {
+            const { probs } = document.querySelector('vit-attention');
+            return JSON.stringify(probs ?? before) !== JSON.stringify(before);
+        }""",
         arg=before,
     )
     true = json.loads(
         notebook.python(
-            "print(capture_attention(AblatedHeads(explorer.model, [(1, 2)]), explorer.images[explorer.image:explorer.image + 1]).logits[0].softmax(0).tolist())"
+            "shown = explorer.images[explorer.image:explorer.image + 1]\n"
+            "ablated = AblatedHeads(explorer.model, [(1, 2)])\n"
+            "print(capture_attention(ablated, shown).logits[0].softmax(0).tolist())"
         )
     )
     assert notebook.python("print(explorer.off)") == "[(1, 2)]"
@@ -491,7 +515,7 @@ def test_the_explorer_in_jupyterlab(lab, server):
         [100 * share for share in true], abs=0.51
     )
 
-    # saved as `make lab` saves, and opened again without a kernel: the explorer's picture, not an error
+    # saved as `make lab` saves, and opened again without a kernel: the picture, not an error
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
     written = nbformat.read(server[1] / "71_explorer.ipynb", 4)
@@ -638,7 +662,10 @@ def test_drawing_every_digit_on_the_pad_in_jupyterlab(lab):
         notebook.wait_for_kernel()  # a drawing that waited for the one before it is sent only now
         said.append(int(notebook.python("print(pad.explorer.probs.argmax().item())")))
         page.wait_for_function(
-            "said => document.querySelector('vit-attention').probs?.indexOf(Math.max(...document.querySelector('vit-attention').probs)) === said",
+            """said => {
+                const { probs } = document.querySelector('vit-attention');
+                return probs?.indexOf(Math.max(...probs)) === said;
+            }""",
             arg=said[-1],
         )
         if len(said) == 4:
