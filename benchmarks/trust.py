@@ -26,14 +26,13 @@ from vit_mnist.explanation import FILLS, explain, list_methods
 from vit_mnist.faithfulness import (
     accuracy_curve,
     area_under_curve,
-    batch_logits,
     bootstrap,
     class_discrimination,
     deletion_curve,
     randomisation_test,
 )
 from vit_mnist.methods import METHODS
-from vit_mnist.model import load_model, safetensors_bytes
+from vit_mnist.model import batch_logits, load_model, safetensors_bytes
 from vit_mnist.weights import load_pretrained
 
 ROOT = Path(__file__).parent.parent

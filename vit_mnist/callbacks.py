@@ -108,6 +108,12 @@ class Run:
         warnings.warn("Run.looks is now Run.can_read", DeprecationWarning, stacklevel=2)
         return self.can_read
 
+    @property
+    def averaged(self) -> nn.Module:
+        "Return `ema`, with a `DeprecationWarning`"
+        warnings.warn("Run.averaged is now Run.ema", DeprecationWarning, stacklevel=2)
+        return self.ema
+
 # %% ../nbs/33_callbacks.ipynb #e0dfcba3
 _STATISTICS = "running_mean", "running_var"
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from .core import UserError, renamed_parameters, sha256
-from .model import about, pack
+from .model import about, safetensors_bytes
 from .settings import Settings, Training, read_settings
 from .callbacks import Callback, Run
 
@@ -82,7 +82,7 @@ def _contents(run, settings):
         if own := callback.state_dict():
             tensors[name] = own
     files = {"state.json": json.dumps(state, indent=1).encode()}
-    files |= {f"{name}.safetensors": pack(each) for name, each in tensors.items()}
+    files |= {f"{name}.safetensors": safetensors_bytes(each) for name, each in tensors.items()}
     manifest = {name: sha256(content) for name, content in files.items()}
     return {**files, "manifest.json": json.dumps(manifest, indent=1).encode()}
 

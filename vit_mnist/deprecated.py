@@ -1,13 +1,14 @@
-"""Functions that `about(model)` replaced; they go with the next version."""
+"""Functions that others have replaced; they go with the next version."""
 
-# Written by hand, not exported from a notebook. The old names in `vit_mnist.model`,
-# `vit_mnist.maps` and `vit_mnist.perturbation` lead here, with a `DeprecationWarning`.
+# Written by hand, not exported from a notebook. The old names in the modules where they stood
+# lead here, with a `DeprecationWarning`.
 
-from torch import nn
+from torch import Tensor, nn
 
-from .model import about
+from .data import Split
+from .model import about, batch_logits
 
-__all__ = ["get_layout", "patch_borders", "model_name", "input_pad", "patch_side"]
+__all__ = ["get_layout", "patch_borders", "model_name", "input_pad", "patch_side", "split_logits"]
 
 
 def get_layout(model: nn.Module) -> tuple | None:
@@ -33,3 +34,8 @@ def input_pad(model: nn.Module) -> int:
 def patch_side(model: nn.Module, side: int = 28) -> int:
     "Return the side of a model's own patches, in pixels: `about(model).patch_side(side)`"
     return about(model).patch_side(side)
+
+
+def split_logits(model: nn.Module, split: Split, batch_size: int = 500) -> Tensor:
+    "Return the logits of a split's images on the CPU: `batch_logits(model, split.images)`"
+    return batch_logits(model, split.images, batch_size).float().cpu()

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from .core import UserError, check_name, moved
-from .model import about
+from .model import about, batch_logits
 from .maps import AttentionMaps, NoAttention, capture_attention
 from .maps import token_words, unfold_windows
 from .methods import METHODS
 from .perturbation import AblatedHeads
 from .explanation import explain, list_methods
-from .faithfulness import batch_logits
 
 # %% ../nbs/70_element.ipynb #7162f6f8
 def query_rows(

@@ -6,7 +6,7 @@
 __all__ = ['unfold_windows', 'token_words', 'AttentionMaps', 'NoAttention', 'capture_attention', 'stream_attention', 'mean_map']
 
 # %% ../nbs/40_maps.ipynb #a59251b9
-import math
+import math, warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -265,6 +265,9 @@ def _matrix(self: AttentionMaps, layer, of):
     "Return `probs`, `weights` or `grad` of a layer; raise `UserError` where there is none"
     if layer not in range(-len(self), len(self)):
         raise UserError(f"{self.name} has layers 0 to {len(self) - 1}, not {layer}")
+    if of == "mix":
+        warnings.warn('of="mix" is now of="weights"', DeprecationWarning, stacklevel=3)
+        of = "weights"
     matrix = getattr(self[layer], check_name("of", of, ("probs", "weights", "grad")))
     if matrix is None:
         raise UserError("no gradients yet; capture with gradients=True and call backward()")

@@ -8,6 +8,7 @@ __all__ = ['NEEDS', 'FAMILIES', 'METHODS', 'Attribution', 'Method']
 # %% ../nbs/50_methods.ipynb #0f9f608d
 from collections.abc import Callable
 from dataclasses import dataclass
+import warnings
 from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, check_name, moved
+from .core import UserError, check_name, moved, renamed_parameters
 from .data import load_data
 from .model import about
 from .maps import NoAttention, capture_attention
@@ -59,6 +60,13 @@ class Method:
     def installed(self) -> bool:
         "Tell whether the package it needs is there"
         return not self.package or find_spec(self.package) is not None
+
+    @property
+    def specific(self) -> bool:
+        "Return `class_specific`, with a `DeprecationWarning`"
+        message = "Method.specific is now Method.class_specific"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.class_specific
 
 # %% ../nbs/50_methods.ipynb #c79a6641
 def list_spatial(
@@ -133,6 +141,7 @@ FAMILIES = "baseline", "attention", "gradient", "perturbation"
 METHODS = {}  # name: `Method`, family by family, whichever module was imported first
 
 # %% ../nbs/50_methods.ipynb #84e1bd08
+@renamed_parameters(specific="class_specific")
 def method(
     **declared,  # fields of `Method` without `name` and `run`
 ):  # a decorator
