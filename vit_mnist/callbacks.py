@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .core import UserError, moved
@@ -102,17 +103,19 @@ class Run:
         alone = self.accelerator is None or self.accelerator.num_processes == 1
         return alone and self.loss.device.type == "cpu" or self.step % 10 == 0
 
-    @property
-    def looks(self) -> bool:
-        "Return `can_read`, with a `DeprecationWarning`"
-        warnings.warn("Run.looks is now Run.can_read", DeprecationWarning, stacklevel=2)
-        return self.can_read
+# %% ../nbs/33_callbacks.ipynb #d476916d
+@patch(as_prop=True)
+def looks(self: Run):
+    "Return `can_read`, with a `DeprecationWarning`"
+    warnings.warn("Run.looks is now Run.can_read", DeprecationWarning, stacklevel=2)
+    return self.can_read
 
-    @property
-    def averaged(self) -> nn.Module:
-        "Return `ema`, with a `DeprecationWarning`"
-        warnings.warn("Run.averaged is now Run.ema", DeprecationWarning, stacklevel=2)
-        return self.ema
+
+@patch(as_prop=True)
+def averaged(self: Run):
+    "Return `ema`, with a `DeprecationWarning`"
+    warnings.warn("Run.averaged is now Run.ema", DeprecationWarning, stacklevel=2)
+    return self.ema
 
 # %% ../nbs/33_callbacks.ipynb #e0dfcba3
 _STATISTICS = "running_mean", "running_var"
@@ -130,7 +133,7 @@ def _copied(model):
     named = model.named_buffers()
     return [buffer for name, buffer in named if not name.endswith(_STATISTICS)]
 
-
+# %% ../nbs/33_callbacks.ipynb #bd38c679
 class EMA(Callback):
     "Keep an exponential moving average of weights and batch norms' statistics; it is the result"
 

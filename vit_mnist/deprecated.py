@@ -5,6 +5,7 @@
 
 from torch import Tensor, nn
 
+from .core import renamed_parameters
 from .data import Split
 from .model import about, batch_logits
 
@@ -36,6 +37,7 @@ def patch_side(model: nn.Module, side: int = 28) -> int:
     return about(model).patch_side(side)
 
 
+@renamed_parameters(size="batch_size")
 def split_logits(model: nn.Module, split: Split, batch_size: int = 500) -> Tensor:
     "Return the logits of a split's images on the CPU: `batch_logits(model, split.images)`"
     return batch_logits(model, split.images, batch_size).float().cpu()
