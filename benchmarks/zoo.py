@@ -32,7 +32,7 @@ from vit_mnist.optimizers import make_optimizers
 from vit_mnist.settings import Settings
 from vit_mnist.summary import list_models
 from vit_mnist.training import train
-from vit_mnist.zoo import ZOO
+from vit_mnist.zoo import known_models
 
 RATES = (1.5e-3, 4e-3, 1e-2)
 BUDGET = dict(model_args={"size": "tiny"}, limit=10_000, epochs=1, device="cpu")
@@ -78,13 +78,13 @@ def measure_speed(out, names):
 
 def row(out, name, seconds, seeds):
     "Collect the row of a model"
-    rate = best_rate(out, name)
+    rate, layout = best_rate(out, name), known_models()[name].layout
     found = [metrics(out, name, rate, seed) for seed in range(seeds)]
     accuracies = [each["test_accuracy"] for each in found]
     valid = {str(each): metrics(out, name, each, 0)["valid_accuracy"] for each in RATES}
     return {
         "model": name,
-        "tokens": ZOO[name].layout.kind,
+        "tokens": layout.kind if layout else "unknown",
         "parameters": found[0]["parameters"],
         "flops": found[0]["flops"],
         "lr": rate,
@@ -110,7 +110,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(1)
-    known = list(list_models())
+    known = list(list_models(size="tiny"))
     try:
         names = [check_name("model", name, known) for name in options.models or known]
     except UserError as error:
@@ -128,13 +128,15 @@ if __name__ == "__main__":
     if not set(names) <= set(speed):
         speed = measure_speed(options.out, names)
     path = Path(__file__).with_suffix(".json")
-    before = stored(path)["rows"] if options.models else []
-    new = [row(options.out, name, speed[name], options.seeds) for name in names]
-    result = {
+    where = {
         "date": str(date.today()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
         "torch": torch.__version__,
         "vit-pytorch": version("vit-pytorch"),
-        "rows": [each for each in before if each["model"] not in names] + new,
     }
-    write_json(path, result)
+    rows = [row(options.out, name, speed[name], options.seeds) for name in names]
+    before = stored(path) if options.models else {}
+    if before:  # other rows keep what they were measured on, the new ones say it themselves
+        rows = [each | {"measured": where} for each in rows]
+        rows = [each for each in before["rows"] if each["model"] not in names] + rows
+    write_json(path, {**where, **before, "rows": rows})
