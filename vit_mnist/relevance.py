@@ -160,7 +160,7 @@ def follow(
 
 def _on_places(row, tokens):
     "Return the part of a row `[n, tokens]` that belongs to tokens with a place"
-    return row[:, len(tokens.before) : len(tokens) - len(tokens.after)]
+    return row[:, len(tokens.before) : row.shape[1] - len(tokens.after)]
 
 # %% ../nbs/51_relevance.ipynb #6fa67046
 def _fused(matrix, fusion, discard):
