@@ -90,8 +90,8 @@ def train_by_hand(s):
         sum_of_losses = 0.0
         for part in order.split(s.batch_size):
             images, labels = train[part]
-            strengths = Augment(s.rotate, s.scale, s.shear, s.shift, s.elastic)
-            images = strengths(images, make_generator(s.seed, "augment", step))
+            strengths = {field.name: getattr(s, field.name) for field in fields(Augment)}
+            images = Augment(**strengths)(images, make_generator(s.seed, "augment", step))
             with torch.autocast("cpu", torch.bfloat16, enabled=s.precision == "bf16"):
                 logits = model(normalise(images))
             loss = smoothed_loss(logits, labels, s.label_smoothing)

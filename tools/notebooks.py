@@ -34,6 +34,9 @@ def run(path: Path):
     KeepSlow(notebook, timeout=3600, coalesce_streams=True, resources=place).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        for counted in (cell, *cell.get("outputs", [])):  # counts would differ from run to run
+            if "execution_count" in counted:
+                counted.execution_count = None
     text = nbformat.writes(clean_views(notebook))
     if path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
