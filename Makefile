@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1800,)
 .DEFAULT_GOAL := help
-.PHONY: help setup data train pipeline lint test test-slow lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust clean
+.PHONY: help setup data train pipeline lint test test-slow mutate coverage lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -38,11 +38,17 @@ lint: $(STAMP)  ## names, lines and layout of notebooks and scripts, with ruff
 
 test: lint  ## lint, run all notebooks as tests, then pytest
 	OMP_NUM_THREADS=1 $(TIMEOUT) $(BIN)/nbdev[_-]test --n_workers 2 --timing --do_print
-	$(BIN)/python -m pytest tests -m "not slow"
+	$(BIN)/python -m pytest tests -m "not slow" -n 2 --dist loadfile --durations 15
 
 test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
 	$(BIN)/nbdev[_-]test --n_workers 0 --timing --do_print --flags slow
 	$(BIN)/python -m pytest tests -m slow
+
+mutate: $(STAMP)  ## change the code one thing at a time: do tests notice? hours; MUTATE="loop --sample 40"
+	$(BIN)/python tools/mutate.py $(MUTATE)
+
+coverage: $(STAMP)  ## the lines that notebooks and tests run together, about fifteen minutes
+	$(BIN)/python tools/cover.py
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir nbs --config tools/jupyter_server_config.py

@@ -1,5 +1,6 @@
 "Fixtures of several test files: installed scripts, permissions, a trained model, a browser."
 
+import fcntl
 import os
 
 # before torch is imported: results are equal bit for bit only for one number of threads
@@ -8,11 +9,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+SHARED = "VIT_MNIST_TEST_SHARED"  # a folder for all processes of this session
+PARENT = "VIT_MNIST_TEST_PARENT"  # the process number of pytest itself
+FORKED = Path(__file__).with_name("forked.py")
 SCRIPTS = Path(sys.executable).parent
 FLAGS = [
     "--headless",
@@ -27,15 +34,66 @@ FLAGS = [
 HOW = "no Chromium found: apt-get install chromium, or playwright install chromium"
 
 
-def run_script(*words, before=(), **kwargs):
-    "Run an installed script to its end; `before` are words put before it"
-    words = [*before, SCRIPTS / words[0], *words[1:]]
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="vit-mnist-")
+        os.environ[PARENT] = str(os.getpid())
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[SHARED], ignore_errors=True)
+
+
+@contextmanager
+def shared(name):
+    "Enter a folder that one process of the session at a time may fill"
+    folder = Path(os.environ[SHARED], name)
+    folder.mkdir(exist_ok=True)
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def forked(*words, before=()):
+    """Return words that run an installed script, or `python -c`, without importing torch again:
+    as a child of a server that is started at the first call; `before` are words put before it"""
+    with shared(f"server{len(before)}") as folder:
+        socket = folder / "socket"
+        if not socket.exists():
+            serve = [*before, sys.executable, FORKED, "--serve", folder, os.environ[PARENT]]
+            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+            process = subprocess.Popen(serve, start_new_session=True, **streams)
+            while not socket.exists():
+                assert process.poll() is None, "the server of scripts does not start"
+                time.sleep(0.05)
+    return [sys.executable, "-IS", FORKED, socket, *words]
+
+
+def run_words(words, **kwargs):
+    "Run a process to its end and keep what it prints"
     return subprocess.run(words, **{"capture_output": True, "text": True, "timeout": 600, **kwargs})
+
+
+def run_script(*words, before=(), **kwargs):
+    "Run an installed script, or `python -c`, in a fork of a process that has imported the package"
+    return run_words(forked(*words, before=before), **kwargs)
+
+
+def start_script(*words, before=(), **kwargs):
+    "Run an installed script, or `python -c`, as a person does: as a process of its own"
+    name = sys.executable if words[0] == "python" else SCRIPTS / words[0]
+    return run_words([*before, name, *words[1:]], **kwargs)
 
 
 @pytest.fixture(scope="session")
 def script():
     return run_script
+
+
+@pytest.fixture(scope="session")
+def real_script():
+    return start_script
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +107,13 @@ def unprivileged():
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
+def trained():
     "Return a run folder with a model of some 95 %, after a few seconds of training"
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    options = ["--limit", "20000", "--epochs", "1", "--valid-size", "1000"]
-    run_script("vit_mnist_train", "--out", folder, *options, check=True)
-    return folder
+    with shared("trained") as folder:
+        if not (folder / "run" / "metrics.json").exists():
+            options = ["--limit", "20000", "--epochs", "1", "--valid-size", "1000"]
+            run_script("vit_mnist_train", "--out", folder / "run", *options, check=True)
+    return folder / "run"
 
 
 def chromium(playwright):

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import timm
@@ -337,7 +336,7 @@ def test_two_threads_capture_different_models():
             assert all(torch.equal(a.weights, b.weights) for a, b in zip(maps, one))
 
 
-def test_the_command_draws_and_tells_mistakes_in_one_line(tmp_path):
+def test_the_command_draws_and_tells_mistakes_in_one_line(tmp_path, script):
     save_model(create_model("vit", seed=0), tmp_path / "model.safetensors")
     for i in range(2):
         Image.fromarray(255 - load_data().test.images[i, 0].numpy()).resize((200, 200)).save(
@@ -345,12 +344,7 @@ def test_the_command_draws_and_tells_mistakes_in_one_line(tmp_path):
         )
 
     def call(*options):
-        command = [
-            Path(sys.executable).with_name("vit_mnist_attention"),
-            "model.safetensors",
-            *options,
-        ]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return script("vit_mnist_attention", "model.safetensors", *options, cwd=tmp_path)
 
     done = call("0.png", "1.png", "--out", "maps.png")
     assert done.returncode == 0 and "layers 0 to 5" in done.stdout, done.stderr

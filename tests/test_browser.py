@@ -78,7 +78,7 @@ def test_four_examples_fit_in_600_kilobytes(saved):
 
 def test_click_arrow_and_sliders_change_picture_and_label(saved, visit):
     page = visit(saved[1].as_uri())
-    assert "Layer 5, mean of all heads: CLS looks" in text(page)
+    assert "Layer 5, mean of all heads: class token attends" in text(page)
 
     def changes(act, label, canvases=(0, 1)):
         before = pictures(page)
@@ -86,15 +86,15 @@ def test_click_arrow_and_sliders_change_picture_and_label(saved, visit):
         after = pictures(page)
         assert label in text(page) and all(before[i] != after[i] for i in canvases)
 
-    changes(lambda: click_patch(page, 2, 4), "patch (2, 4) looks")
+    changes(lambda: click_patch(page, 2, 4), "patch (2, 4) attends")
     changes(
         lambda: (
             page.locator("canvas[data-control=query]").focus(),
             page.keyboard.press("ArrowLeft"),
         ),
-        "patch (2, 3) looks",
+        "patch (2, 3) attends",
     )
-    changes(lambda: page.keyboard.press("ArrowDown"), "patch (3, 3) looks")
+    changes(lambda: page.keyboard.press("ArrowDown"), "patch (3, 3) attends")
     changes(lambda: page.keyboard.press("["), "Layer 4", [1])
     changes(
         lambda: (page.locator("[data-control=layer]").focus(), page.keyboard.press("Home")),
@@ -106,8 +106,8 @@ def test_click_arrow_and_sliders_change_picture_and_label(saved, visit):
         "head 3",
         [1],
     )
-    changes(lambda: page.get_by_role("button", name="CLS").click(), "CLS looks")
-    changes(lambda: page.get_by_role("button", name="Image 2: 1").click(), "CLS looks")
+    changes(lambda: page.get_by_role("button", name="class token").click(), "class token attends")
+    changes(lambda: page.get_by_role("button", name="Image 2: 1").click(), "class token attends")
     changes(lambda: page.get_by_role("button", name="Rollout").click(), "Rollout")
     changes(lambda: page.get_by_role("button", name="Relevance").click(), "Relevance for", [1])
     changes(lambda: page.locator(".bar").nth(8).click(), "Relevance for 8", [1])
@@ -118,7 +118,8 @@ def test_hovering_tries_a_query_and_reads_a_value(saved, visit):
     box = page.locator("canvas[data-control=query]").bounding_box()
     page.mouse.move(box["x"] + 1.5 * box["width"] / 7, box["y"] + 5.5 * box["height"] / 7)
     assert (
-        "patch (5, 1) looks most at" in text(page) and element(page, "e => e.state.query") == "cls"
+        "patch (5, 1) attends most to" in text(page)
+        and element(page, "e => e.state.query") == "cls"
     )
     box = page.locator("canvas[data-control=map]").bounding_box()
     page.mouse.move(box["x"] + 2.5 * box["width"] / 7, box["y"] + 3.5 * box["height"] / 7)
@@ -129,7 +130,7 @@ def test_hovering_tries_a_query_and_reads_a_value(saved, visit):
         .mean(0)[3, 2]
         .item()
     )
-    assert f"CLS looks at row 3, column 2 ({share:.1f} %)" in text(page)
+    assert f"class token attends to row 3, column 2 ({share:.1f} %)" in text(page)
 
 
 def test_values_equal_those_of_python_within_the_stored_precision(saved, visit):
@@ -471,7 +472,7 @@ def test_the_explorer_in_jupyterlab(lab, server):
     # the page moves, Python follows
     before = pictures(page)
     click_patch(page, 2, 4)
-    assert "patch (2, 4) looks" in text(page) and pictures(page) != before
+    assert "patch (2, 4) attends" in text(page) and pictures(page) != before
     assert notebook.python("print(explorer.query)") == "(2, 4)"
     shown = element(page, "e => [...e.map().values]")
     assert torch.allclose(
@@ -485,7 +486,9 @@ def test_the_explorer_in_jupyterlab(lab, server):
     notebook.python("explorer.query, explorer.layer = (5, 1), 1")
     page.wait_for_function("document.querySelector('vit-attention').state.layer === 1")
     assert (
-        "Layer 1" in text(page) and "patch (5, 1) looks" in text(page) and pictures(page) != before
+        "Layer 1" in text(page)
+        and "patch (5, 1) attends" in text(page)
+        and pictures(page) != before
     )
 
     # heads off: what the bars say is what Python says

@@ -45,8 +45,7 @@ PROCESSES = multiprocessing.get_context(
     "forkserver"
 )  # children of one process that has imported torch, so that they start at once
 PROCESSES.set_forkserver_preload(["vit_mnist.training"])
-COMMAND = [Path(sys.executable).parent / "vit_mnist_train"]
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+COMMAND = Path(sys.executable).parent / "vit_mnist_train"
 
 
 # What a child process does
@@ -280,12 +279,13 @@ def test_a_run_that_must_end_says_so_in_a_line_and_keeps_what_is_good(tmp_path, 
 # The command
 
 
-def test_sigterm_writes_a_checkpoint_and_the_command_it_names_resumes(tmp_path, uninterrupted):
+def test_sigterm_writes_a_checkpoint_and_the_command_it_names_resumes(
+    tmp_path, uninterrupted, script
+):
     folder, settings = tmp_path / "run", tmp_path / "settings.json"
     settings.write_text(json.dumps(asdict(SMALL)))
     process = subprocess.Popen(
-        [*COMMAND, "--settings", settings, "--out", folder],
-        env=ONE_THREAD,
+        [COMMAND, "--settings", settings, "--out", folder],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -297,19 +297,11 @@ def test_sigterm_writes_a_checkpoint_and_the_command_it_names_resumes(tmp_path, 
     assert process.returncode == 128 + signal.SIGTERM
     assert last.startswith("vit_mnist_train: stopped after step")
     assert last.endswith(f"vit_mnist_train --resume {folder}")
-    wrong = subprocess.run(
-        [*COMMAND, "--resume", folder, "--lr", "0.1"],
-        env=ONE_THREAD,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    wrong = script("vit_mnist_train", "--resume", folder, "--lr", "0.1")
     assert wrong.returncode == 2 and wrong.stderr.splitlines() == [
         "vit_mnist_train: a run resumes with the settings it began with: lr was 0.004, not 0.1"
     ]
-    again = subprocess.run(
-        [*COMMAND, "--resume", folder], env=ONE_THREAD, capture_output=True, text=True, timeout=300
-    )
+    again = script("vit_mnist_train", "--resume", folder)
     assert again.returncode == 0, again.stderr
     assert outcome(folder) == uninterrupted("plain")
 

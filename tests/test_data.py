@@ -1,7 +1,6 @@
 "Data across processes and modules: unpacking at once, locked folders, a data set of one's own."
 
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -16,18 +15,18 @@ from vit_mnist.training import train
 UNPACK = "from vit_mnist.data import unpack_mnist; import sys; unpack_mnist(sys.argv[1])"
 
 
-def test_two_processes_unpack_at_once(tmp_path):
-    both = [subprocess.Popen([sys.executable, "-c", UNPACK, tmp_path]) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+def test_two_processes_unpack_at_once(tmp_path, script):
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(script, "python", "-c", UNPACK, tmp_path) for _ in range(2)]
+    assert [done.result().returncode for done in both] == [0, 0]
     unpacked = (tmp_path / "MNIST" / "raw").iterdir()
     assert {path.name: sha256(path.read_bytes()) for path in unpacked} == mnist_hashes()
 
 
-def test_read_only_folder_is_one_line(tmp_path, unprivileged):
+def test_read_only_folder_is_one_line(tmp_path, script, unprivileged):
     tmp_path.chmod(0o555)
-    words = [*unprivileged, sys.executable, "-c", UNPACK, tmp_path]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        done = script("python", "-c", UNPACK, tmp_path, before=unprivileged)
     finally:
         tmp_path.chmod(0o755)
     last = done.stderr.strip().splitlines()[-1]
@@ -35,13 +34,12 @@ def test_read_only_folder_is_one_line(tmp_path, unprivileged):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_read_only_folder_that_is_complete_serves(tmp_path, unprivileged):
-    subprocess.run([sys.executable, "-c", UNPACK, tmp_path], check=True, timeout=120)
+def test_read_only_folder_that_is_complete_serves(tmp_path, script, unprivileged):
+    script("python", "-c", UNPACK, tmp_path, check=True)
     raw = tmp_path / "MNIST" / "raw"
     raw.chmod(0o555)
     try:
-        words = [*unprivileged, sys.executable, "-c", UNPACK, tmp_path]
-        subprocess.run(words, check=True, timeout=120)
+        script("python", "-c", UNPACK, tmp_path, before=unprivileged, check=True)
     finally:
         raw.chmod(0o755)
 

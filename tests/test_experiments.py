@@ -354,13 +354,6 @@ def test_without_optuna_the_command_says_what_to_install(tmp_path, script):
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["optuna.py"]
 
 
-def test_the_package_imports_without_the_extras():
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; sys.modules.update(optuna=None, dvc=None);"
-            "import vit_mnist.all, vit_mnist.cli",
-        ],
-        check=True,
-    )
+def test_the_package_imports_without_the_extras(real_script):
+    code = "import sys; sys.modules.update(optuna=None, dvc=None); import vit_mnist.all"
+    real_script("python", "-c", f"{code}, vit_mnist.cli", check=True)

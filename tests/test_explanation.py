@@ -3,8 +3,6 @@
 import csv
 import functools
 import importlib
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,7 @@ from vit_mnist.summary import list_models
 from vit_mnist.weights import load_pretrained
 
 CHEAP = {"integrated_gradients": {"steps": 2}, "occlusion": {"patch_size": 14}}
-TOKENS = ("rollout", "relevance", "grad_rollout")  # need layers that all look at the same tokens
+TOKENS = ("rollout", "relevance", "grad_rollout")  # need layers that all attend to the same tokens
 
 
 @functools.cache
@@ -146,10 +144,8 @@ explain(model, images, "integrated_gradients")
 """
 
 
-def test_without_captum_one_line_says_how_to_get_it():
-    done = subprocess.run(
-        [sys.executable, "-c", NO_CAPTUM], capture_output=True, text=True, timeout=600
-    )
+def test_without_captum_one_line_says_how_to_get_it(script):
+    done = script("python", "-c", NO_CAPTUM)
     assert done.returncode and done.stderr.splitlines()[-1].endswith(
         "this method needs captum: pip install 'vit_mnist[explain]'"
     )
@@ -227,22 +223,13 @@ def test_the_benchmark_adds_one_method_to_what_is_stored(monkeypatch):
         assert [row for row in together if row["method"] != "ink"] == others
 
 
-def test_the_command_draws_why(tmp_path):
+def test_the_command_draws_why(tmp_path, script):
     for i in range(2):
         Image.fromarray(255 - load_data().test.images[i, 0].numpy()).resize((200, 200)).save(
             tmp_path / f"{i}.png"
         )
-    command = [
-        Path(sys.executable).with_name("vit_mnist_explain"),
-        "explain",
-        "0.png",
-        "1.png",
-        "--target",
-        "3",
-        "--method",
-        "rollout",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    words = "vit_mnist_explain explain 0.png 1.png --target 3 --method rollout".split()
+    done = script(*words, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "rollout of 2 images is in why.png\n"), done.stderr
     assert Image.open(tmp_path / "why.png").width > 300
 

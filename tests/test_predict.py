@@ -184,18 +184,18 @@ def test_a_folder_and_its_model_alone_are_evaluated_alike(tmp_path, script, trai
     assert [sum(row) for row in part["confusion"]] == TEST.labels[:999].bincount().tolist()
 
 
-def test_predict_imports_no_more_than_it_needs(tmp_path, trained):
+def test_predict_imports_no_more_than_it_needs(tmp_path, real_script, trained):
     digit(0).save(tmp_path / "digit.png")
     code = """import sys
 from vit_mnist.cli import vit_mnist_predict
 status = vit_mnist_predict(run=sys.argv[1], images=sys.argv[2:])
 heavy = "torchvision matplotlib sklearn scipy pandas triton wandb accelerate IPython".split()
 print(status, [name for name in heavy if name in sys.modules])"""
-    words = [sys.executable, "-c", code, trained, tmp_path / "digit.png"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=True)
+    done = real_script("python", "-c", code, trained, tmp_path / "digit.png", check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
+@pytest.mark.slow
 def test_predict_starts_in_at_most_one_and_a_half_times_import_torch(tmp_path, trained):
     digit(0).save(tmp_path / "digit.png")
     predict = Path(sys.executable).parent / "vit_mnist_predict"

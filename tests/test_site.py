@@ -139,20 +139,20 @@ def test_the_home_page_opens_with_a_live_explorer(address, visit):
         assert label in text(page) and all(before[i] != after[i] for i in canvases)
 
     page.locator("vit-attention").first.scroll_into_view_if_needed()
-    changes(lambda: click_patch(page, 2, 4), "patch (2, 4) looks")
+    changes(lambda: click_patch(page, 2, 4), "patch (2, 4) attends")
     changes(
         lambda: (
             page.locator("canvas[data-control=query]").focus(),
             page.keyboard.press("ArrowLeft"),
         ),
-        "patch (2, 3) looks",
+        "patch (2, 3) attends",
     )
     changes(
         lambda: (page.locator("[data-control=layer]").focus(), page.keyboard.press("Home")),
         "Layer 0",
         [1],
     )
-    changes(lambda: page.get_by_role("button", name="Image 1: 2").click(), "looks")
+    changes(lambda: page.get_by_role("button", name="Image 1: 2").click(), "attends")
 
 
 @pytest.mark.parametrize("name", ["explorer.html", "tutorials/first_steps.html"])
@@ -161,5 +161,5 @@ def test_explorers_elsewhere_are_alive_too(address, visit, name):
     before = pictures(page)
     page.locator("vit-attention").first.scroll_into_view_if_needed()
     click_patch(page, 3, 3)
-    assert "patch (3, 3) looks" in text(page) and element(page, "e => e.state.query") == [3, 3]
+    assert "patch (3, 3) attends" in text(page) and element(page, "e => e.state.query") == [3, 3]
     assert pictures(page) != before

@@ -23,11 +23,11 @@ def test_weights_of_the_package_are_as_good_as_their_card_says(name):
 
 
 @pytest.mark.slow
-def test_the_command_on_the_card_makes_the_same_weights_again(tmp_path, script):
+def test_the_command_on_the_card_makes_the_same_weights_again(tmp_path, real_script):
     card, run = read_card("fast"), tmp_path / "run"
     environment = {**os.environ, "OMP_NUM_THREADS": str(card["threads"])}
     words = [*card["command"].split(), "--out", run, "--tracking", "disabled"]
-    script(*words, env=environment, check=True)
+    real_script(*words, env=environment, check=True)
     names = "config.json", "metrics.json"
     config, metrics = (json.loads((run / name).read_text()) for name in names)
     assert metrics["test_accuracy"] == pytest.approx(card["test_accuracy"], abs=3e-3)

@@ -113,7 +113,7 @@ def _attention_axes(weights, values, result):
 
 # %% ../nbs/21_attention.ipynb #fb50ef9c
 def _masked_softmax(scores, mask):
-    "Return each query's shares of the keys that `mask` leaves; zeros where it leaves none"
+    "Return each query's attention weights for the keys that `mask` leaves, zeros if it leaves none"
     if mask is None:
         return scores.softmax(-1)
     if mask.is_floating_point():

@@ -13,6 +13,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
+from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
@@ -270,7 +271,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals(Callback):
-    "Remember a signal to stop; comes first among the callbacks, before any of them writes a file"
+    "Remember Ctrl-C or SIGTERM, so that `Checkpoints` can stop the run; the first callback"
 
     def __init__(self):
         self.received, self.handlers = 0, {}
@@ -330,3 +331,18 @@ class Checkpoints(Callback):
         where = f"stopped after step {run.step:,} of {run.total_steps:,}"
         message = f"{where}; to resume: vit_mnist_train --resume {run.folder}"
         raise Stopped(message, self.signals.received or signal.SIGTERM)
+
+# %% ../nbs/36_checkpoints.ipynb #fb6471ff
+@patch(as_prop=True)
+def asked(self: Signals):
+    "Return `received`, with a `DeprecationWarning`"
+    warnings.warn("Signals.asked is now Signals.received", DeprecationWarning, stacklevel=2)
+    return self.received
+
+
+@patch
+def stop_if_asked(self: Checkpoints, run):
+    "Call `stop_if_signalled`, with a `DeprecationWarning`"
+    message = "Checkpoints.stop_if_asked is now Checkpoints.stop_if_signalled"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    self.stop_if_signalled(run)

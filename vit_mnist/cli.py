@@ -378,15 +378,8 @@ def vit_mnist_tune(
 ):
     "Search for the settings with the best validation accuracy; the same command resumes a search"
     _check_writable(out)
-    given = _given(
-        model=model,
-        data=data,
-        valid_size=valid_size,
-        limit=limit,
-        epochs=epochs,
-        seed=seed,
-        device=device,
-    )
+    words = dict(model=model, data=data, valid_size=valid_size, limit=limit, epochs=epochs)
+    given = _given(**words, seed=seed, device=device)
     base = _start_settings(None, settings, None, given)
     from vit_mnist.tuning import save_search, tune
 

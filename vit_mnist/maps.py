@@ -90,7 +90,7 @@ def _describe(attention, layout):
     if layout.queries == layout.keys:
         return f"{words}{queries} token{'s' * (queries > 1)} ({token_words(layout.queries)})"
     sides = token_words(layout.queries), token_words(layout.keys)
-    return f"{words}{queries} ({sides[0]}) look at {keys} ({sides[1]})"
+    return f"{words}{queries} ({sides[0]}) attending to {keys} ({sides[1]})"
 
 # %% ../nbs/40_maps.ipynb #0fce93fe
 @dataclass(eq=False, repr=False)
@@ -304,6 +304,7 @@ def check_target(
     target,  # a class, or one for each image; None: left to the method
     n: int,  # images
     classes: int = None,  # of the model, where their number is known
+    name: str = "target",  # of the parameter, for the message
 ) -> Tensor:  # `int64`, `[n]`; None for None
     "Return the target class of each image; raise `UserError` for what is no class"
     if target is None:
@@ -312,12 +313,12 @@ def check_target(
         numbers = torch.as_tensor(target).cpu().expand(n)
     except (RuntimeError, TypeError, ValueError) as error:
         allowed = f"a class, or a class for each of the {n} images"
-        raise UserError(f"target must be {allowed}, not {str(target)[:60]!r}") from error
+        raise UserError(f"{name} must be {allowed}, not {str(target)[:60]!r}") from error
     whole = not numbers.dtype.is_floating_point
     if not whole or n and (numbers.min() < 0 or classes and numbers.max() >= classes):
         last = classes - 1 if classes else "the last"
         given = numbers.unique().tolist()[:5]
-        raise UserError(f"target must be a class from 0 to {last}, not {given}")
+        raise UserError(f"{name} must be a class from 0 to {last}, not {given}")
     return numbers.long()
 
 # %% ../nbs/40_maps.ipynb #7eab5853

@@ -7,7 +7,7 @@ __all__ = ['Spec', 'eval_mode', 'evaluating', 'create_model', 'model_for', 'Abou
            'count_parameters', 'FlopCounter', 'count_flops', 'safetensors_bytes', 'save_model', 'load_model']
 
 # %% ../nbs/27_model.ipynb #46c12196
-import inspect, json, math
+import inspect, json, math, re
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,24 +53,18 @@ def _checked_value(value, depth=0):
     raise UserError(f"a setting must be a number, a word or a tuple of these, not {shown!r}")
 
 # %% ../nbs/27_model.ipynb #8c226e03
-def _contains(key, *parts):
-    "Return whether the name of an argument contains any of these parts"
-    return any(part in key for part in parts)
-
-
 def _check_range(key, value):
     "Raise `UserError` for a number outside the range of arguments with such a name"
-    if isinstance(value, tuple):
-        for item in value:
-            _check_range(key, item)
+    for item in value if isinstance(value, tuple) else ():
+        _check_range(key, item)
     if type(value) not in (int, float):
         return
-    if _contains(key, "drop", "stochastic", "prob", "frac"):
+    if re.search("drop|stochastic|prob|frac", key):
         if not 0 <= value < 1:
             raise UserError(f"{key} must be at least 0 and below 1, not {value}")
     elif type(value) is int:
-        low = 0 if _contains(key, "register", "padding", "dims") else 1
-        wide = _contains(key, "dim", "width", "channels", "classes") and key != "ndim"
+        low = 0 if re.search("register|padding|dims", key) else 1
+        wide = re.search("dim|width|channels|classes", key) and key != "ndim"
         high = 8192 if wide else 128
         if not low <= value <= high:
             raise UserError(f"{key} must be from {low} to {high}, not {value}")
@@ -208,15 +202,12 @@ class About:
     @property
     def layouts(self) -> tuple[AttentionLayout, ...] | None:
         "Return the layouts among tokens, without those among the layers of one token"
-        if self.declared is None:
-            return None
-        return tuple(layout for layout in self.declared if layout.role != "depth")
+        return self.declared and tuple(each for each in self.declared if each.role != "depth")
 
     @property
     def device(self) -> torch.device | None:
         "Return the device of the model; None for one without parameters"
-        parameter = next(self.model.parameters(), None)
-        return None if parameter is None else parameter.device
+        return next((parameter.device for parameter in self.model.parameters()), None)
 
     def __repr__(self):
         return f"{self.name}: {len(self.classes) or 'unknown'} classes, trained on {self.data}"
@@ -352,9 +343,7 @@ def save_model(
 ):
     "Write weights, architecture and normalisation to one file, whole or not at all"
     if not hasattr(model, "spec"):
-        message = (
-            "only a model made by create_model can be saved: its file must say how to build it"
-        )
+        message = "only a model made by create_model can be saved: its file says how to build it"
         raise UserError(message)
     metadata = {"vit_mnist": json.dumps(asdict(model.spec))}
     write_atomic(path, safetensors_bytes(model.state_dict(), metadata))

@@ -19,16 +19,16 @@ class PageLinks:
 
     def begin(self):
         from nbdev.config import get_config  # installed where pages are built
-        from execnb.nbio import mk_cell
+        from fastcore.nbio import mk_cell
 
         config = get_config()
-        here = Path(self.nb.path_).resolve().relative_to(config.config_path)
-        path = f"{config.user}/{config.repo}/blob/{config.branch}/{here.as_posix()}"
-        source = f"[Source](https://github.com/{path})"
-        colab = f"[open in Colab](https://colab.research.google.com/github/{path})"
-        links = f"{source} · {colab} ([two lines first](#in-colab))"
-        install = f'`!git clone {config.git_url} && pip install "./{config.repo}[explain,tune]"`'
-        move = f"`%cd {config.repo}/{here.parent.as_posix()}`"
+        url = config.git_url or config.repository  # nbdev 3 knows no `git_url` of ours
+        repo, here = Path(url).name, Path(self.nb.path_).resolve().relative_to(config.config_path)
+        path = f"{url}/blob/{config.branch}/{here.as_posix()}"
+        colab = path.replace("//github.com/", "//colab.research.google.com/github/")
+        links = f"[Source]({path}) · [open in Colab]({colab}) ([two lines first](#in-colab))"
+        install = f'`!git clone {url} && pip install "./{repo}[explain,tune]"`'
+        move = f"`%cd {repo}/{here.parent.as_posix()}`"
         first = f'<span id="in-colab">In Colab</span>, begin with {install} and {move}.'
         self.nb.cells.insert(1, mk_cell(links, "markdown"))
         self.nb.cells.append(mk_cell(first, "markdown"))

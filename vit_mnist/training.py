@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
+from fastcore.basics import patch
 from torch import nn
 from tqdm import tqdm
 
@@ -67,7 +68,7 @@ def plot_history(
     axes[0, 0].legend()
     if validated:
         axes[0, 1].plot(epochs, [100 * row["valid_accuracy"] for row in history], ".-")
-        axes[0, 1].set(xlabel="epoch", ylabel="right, %", title="validation accuracy")
+        axes[0, 1].set(xlabel="epoch", ylabel="correct, %", title="validation accuracy")
     for axis in axes.flat:
         axis.xaxis.get_major_locator().set_params(integer=True)
     return fig
@@ -132,6 +133,14 @@ class LiveCurves(Callback):
             self.shown.update(plot_history(run.history))
         else:
             self.shown = display(plot_history(run.history), display_id=True)
+
+# %% ../nbs/38_training.ipynb #689d1f44
+@patch
+def tell(self: ProgressBar, run):
+    "Call `update_text`, with a `DeprecationWarning`"
+    message = "ProgressBar.tell is now ProgressBar.update_text"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    self.update_text(run)
 
 # %% ../nbs/38_training.ipynb #c60320be
 class FinalTest(Callback):

@@ -33,7 +33,7 @@ class PatchEmbedding(nn.Module):
 
 # %% ../nbs/20_vit.ipynb #082a2b9d
 class SelfAttention(nn.Module):
-    "Let each token take a share of every token's value, in several heads side by side"
+    "Give each token a weighted mean of all tokens' values, in several heads side by side"
 
     def __init__(
         self,
@@ -113,14 +113,14 @@ class VisionTransformer(nn.Module):
         blocks = [Block(dim, heads, dim_head, mlp_dim) for _ in range(depth)]
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, num_classes)
+        self.classifier = nn.Linear(dim, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:  # `[n, channels, h, w]` to `[n, num_classes]`
         patches = self.embedding(images)
         class_tokens = self.class_token.expand(len(images), 1, -1)
         tokens = torch.cat([class_tokens, patches], dim=1) + self.positions
         tokens = self.norm(self.blocks(tokens))
-        return self.head(tokens[:, 0])
+        return self.classifier(tokens[:, 0])
 
 # %% ../nbs/20_vit.ipynb #5a7bf17b
 _names = {  # vit-pytorch's: ours
@@ -130,7 +130,7 @@ _names = {  # vit-pytorch's: ours
     "cls_token": "class_token",
     "pos_embedding": "positions",
     "transformer.norm.": "norm.",
-    "mlp_head.": "head.",
+    "mlp_head.": "classifier.",
     "transformer.layers.": "blocks.",
     ".0.norm.": ".norm1.",
     ".0.to_qkv.": ".attention.to_qkv.",

@@ -1,4 +1,4 @@
-// <vit-attention>: what a Vision Transformer looks at, to be explored by hand.
+// <vit-attention>: what a Vision Transformer attends to, to be explored by hand.
 //
 // One file, two hosts. On any page the element finds its data in a JSON script inside it and needs no kernel and no
 // network. In JupyterLab anywidget calls `render` (at the end), which ties the same element to the Python object.
@@ -200,7 +200,7 @@ class VitAttention extends HTMLElement {
   }
   fail(message) { if (!this.#results.has(key(this.#state))) this.#parts.label.textContent = message; }
 
-  // What one query looks at: a number for each place of the layer's key grid, row by row; null where it is not known.
+  // What one query attends to: a number for each place of the layer's key grid, row by row; null where it is not known.
   read(where = {}) {
     const s = { ...this.#state, ...where }, result = this.#results.get(key(s)), layer = this.#data.layers[s.layer];
     if (!result || !layer?.keys) return null;
@@ -355,7 +355,7 @@ class VitAttention extends HTMLElement {
     const p = this.#parts, { values, grid, pad } = this.map(s), method = this.#data.methods.find((m) => m.name === s.method);
     p.heatBox.hidden = !method;
     if (!method) return;
-    p.heatTitle.textContent = s.method === "attention" ? "looks at" : method.title;
+    p.heatTitle.textContent = s.method === "attention" ? "attends to" : method.title;
     const { c, pixel } = begin(p.heat, image, this.#data.pad, 560);
     if (!values) return;
     const scale = scaleOf(values);
@@ -425,7 +425,7 @@ class VitAttention extends HTMLElement {
     p.allOn.hidden = !d.live || !s.off.length;
   }
 
-  #who(query) { return Array.isArray(query) ? `patch (${query.join(", ")})` : query === "cls" ? "CLS" : query === "mean" ? "patch mean" : query; }
+  #who(query) { return Array.isArray(query) ? `patch (${query.join(", ")})` : query === "cls" ? "class token" : query === "mean" ? "patch mean" : query; }
 
   #words(layer, s, raw) {
     const { values, grid } = this.map(s), method = this.#data.methods.find((m) => m.name === s.method);
@@ -436,7 +436,7 @@ class VitAttention extends HTMLElement {
     const place = `row ${Math.floor(at / grid[1])}, column ${at % grid[1]}`;
     if (!raw) return `${method.title}${method.targets ? ` for ${this.#data.classes[s.target ?? this.#said(s)]}` : ""}: ${shown ? "" : "most at "}${place} (${number(values[at])}). ${method.about}`;
     const rest = 1 - values.reduce((a, b) => a + b, 0), more = layer.rest && rest > 0.005 ? `; ${percent(rest)} to tokens without a place` : "";
-    return `Layer ${s.layer}, ${s.head === null ? "mean of all heads" : `head ${s.head}`}: ${this.#who(s.query)} looks ${shown ? "at" : "most at"} ${place} (${percent(values[at])})${more}.`;
+    return `Layer ${s.layer}, ${s.head === null ? "mean of all heads" : `head ${s.head}`}: ${this.#who(s.query)} attends ${shown ? "to" : "most to"} ${place} (${percent(values[at])})${more}.`;
   }
 
   // -- mouse, pen, finger, keys

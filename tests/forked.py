@@ -1,0 +1,174 @@
+"""Installed scripts and Python code run in children of one process that has imported the package.
+
+Importing torch takes seconds, which every start of an installed script pays again. Here a server
+imports the package once; `python forked.py SOCKET WORDS...` is a small client that hands its
+streams, folder, environment and words to the server. This forks a child, which is to the caller
+what a start of its own would be: same output, same files, same exit status.
+
+    python tests/forked.py --serve FOLDER PARENT       # ends with the folder, or with that process
+    python tests/forked.py FOLDER/socket vit_mnist_train --epochs 1
+    python tests/forked.py FOLDER/socket python -c "import torch"
+"""
+
+import atexit
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+
+# ---- the client: it must start at once, so it imports little
+
+
+def ask(path, words):
+    "Have the server run `words` as this process would; return the exit status"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(path)
+        request = json.dumps({"words": words, "cwd": os.getcwd(), "env": dict(os.environ)})
+        content = struct.pack("!I", len(request)) + request.encode()
+        sent = socket.send_fds(server, [content], [0, 1, 2])
+        server.sendall(content[sent:])
+        (pid,) = struct.unpack("!I", read(server, 4))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: os.kill(pid, number))
+        (status,) = struct.unpack("!i", read(server, 4))
+    return status
+
+
+def read(connection, size):
+    "Read that many bytes"
+    content = b""
+    while len(content) < size:
+        part = connection.recv(size - len(content))
+        if not part:
+            raise SystemExit("the server has ended")
+        content += part
+    return content
+
+
+# ---- the server
+
+
+def serve(folder, parent):
+    "Answer clients until the folder or the parent process is gone"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.join(folder, "starting"))
+        server.listen(64)
+        os.rename(os.path.join(folder, "starting"), os.path.join(folder, "socket"))
+        server.settimeout(1)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies of children that have answered
+        while os.path.exists(folder) and alive(parent):
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                continue
+            if os.fork() == 0:
+                server.close()
+                answer(connection)
+                os._exit(0)
+            connection.close()
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def answer(connection):
+    "Fork once more, wait for that child and tell the client how it ended"
+    connection.settimeout(None)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    start, streams, _, _ = socket.recv_fds(connection, 4, 3)
+    (size,) = struct.unpack("!I", start + read(connection, 4 - len(start)))
+    request = json.loads(read(connection, size))
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        os._exit(be_the_script(streams, **request))
+    for stream in streams:
+        os.close(stream)
+    connection.sendall(struct.pack("!I", pid))
+    _, status = os.waitpid(pid, 0)
+    connection.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
+
+
+def be_the_script(streams, words, cwd, env):
+    "Take over streams, folder, environment and arguments; run; return the exit status"
+    os.setpgrp()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin = open(0, closefd=False)
+    sys.stdout = open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    status = status_of(run, words)
+    threading._shutdown()  # waits for threads, as the interpreter does
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            status = status or 120  # as the interpreter does
+    return status
+
+
+def status_of(function, *args):
+    "Run a function; return the exit status an interpreter would end with"
+    try:
+        sys.exit(function(*args))
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    return 1
+
+
+def run(words):
+    "Run an installed script, or the code after `python -c`"
+    from importlib.metadata import entry_points
+
+    name, *rest = words
+    if name == "python":
+        (option, code, *rest) = rest
+        assert option == "-c", "only code"
+        sys.argv = ["-c", *rest]
+        sys.path.insert(0, "")
+        main = type(sys)("__main__")
+        sys.modules["__main__"] = main
+        exec(compile(code, "<string>", "exec"), main.__dict__)
+        return None
+    sys.argv = words
+    (entry,) = entry_points(group="console_scripts", name=name)
+    return entry.load()()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        sys.path.pop(0)
+        import accelerate  # noqa: F401
+        import torch  # noqa: F401
+
+        import vit_mnist.all  # noqa: F401
+        import vit_mnist.cli  # noqa: F401
+        import vit_mnist.training  # noqa: F401
+
+        serve(sys.argv[2], int(sys.argv[3]))
+    else:
+        ended = ask(sys.argv[1], sys.argv[2:])
+        if ended < 0:  # killed: so is the client
+            signal.signal(-ended, signal.SIG_DFL) if ended not in (-9, -19) else None
+            os.kill(os.getpid(), -ended)
+        sys.exit(ended)

@@ -1,0 +1,91 @@
+"core: files are whole or not there, mistakes are one line, and random streams keep apart."
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from PIL import Image
+
+from vit_mnist.core import UserError, check_name, derive_seed, figure, fork_rng, import_submodule
+from vit_mnist.core import make_generator, moved, renamed_parameters, save_picture, write_atomic
+from vit_mnist.core import write_json
+
+
+def test_a_figure_has_rows_of_axes_of_a_size_and_is_shown_only_where_it_is_a_value():
+    fig, axes = figure(2, 3, size=2)
+    assert axes.shape == (2, 3) and tuple(fig.get_size_inches()) == (6, 4)
+    assert axes[1, 0] is fig.axes[3]  # row by row
+    assert figure()[1].shape == (1, 1) and not plt.get_fignums()
+    assert tuple(figure(figsize=(5, 1))[0].get_size_inches()) == (5, 1)
+
+
+@pytest.mark.parametrize("name, hint", [("kmnits", "did you mean 'kmnist'?"), (5, "known: ")])
+def test_a_wrong_name_is_refused_with_a_suggestion_in_one_line(name, hint):
+    known = (word for word in ("mnist", "kmnist"))  # any iterable will do
+    with pytest.raises(UserError) as told:
+        check_name("data set", name, known)
+    assert str(told.value).startswith(f"unknown data set '{name}'; {hint}")
+    assert "\n" not in str(told.value) and isinstance(told.value, ValueError)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"a": [1]})
+    assert path.read_text() == '{\n  "a": [\n    1\n  ]\n}\n'
+    with pytest.raises(TypeError):
+        write_atomic(path, "not bytes")
+    with pytest.raises(TypeError):
+        write_json(path, {"a": {1, 2}})
+    assert json.loads(path.read_text()) == {"a": [1]} and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_png_has_150_dots_an_inch(tmp_path):
+    save_picture(figure(figsize=(2, 1))[0], tmp_path / "new" / "A.PNG")
+    assert Image.open(tmp_path / "new" / "A.PNG").size == (300, 150)
+
+
+def test_seeds_are_those_of_earlier_runs_and_every_argument_counts():
+    assert derive_seed(0, "order", 7) == 3991152635469996079  # runs of every version share it
+    assert derive_seed(3, "order") == derive_seed(3, "order", 0)
+    cases = [(seed, stream, step) for seed in (0, 1) for stream in "ab" for step in range(100)]
+    seeds = {derive_seed(*case) for case in cases}
+    assert len(seeds) == len(cases) and max(seeds) >> 62 == 1 and min(seeds) >= 0  # 63 bits
+    expected = torch.Generator().manual_seed(derive_seed(0, "order", 7))
+    drawn = torch.rand(3, generator=make_generator(0, "order", 7))
+    assert torch.equal(drawn, torch.rand(3, generator=expected))
+
+
+def test_random_numbers_outside_go_on_even_after_an_error_inside():
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    with pytest.raises(ZeroDivisionError), fork_rng(3, torch.device("cpu")):
+        1 / torch.rand(2).numel() / 0
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_package_that_cannot_be_imported_says_so_each_time_and_its_modules_work(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / "half_there"
+    package.mkdir()
+    (package / "__init__.py").write_text("import nowhere_at_all")
+    (package / "part.py").write_text("answer = 42")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert import_submodule("half_there.part").answer == 42
+    for _ in range(2):
+        with pytest.raises(ImportError, match="nowhere_at_all"):
+            sys.modules["half_there"].something
+
+
+def test_warnings_about_old_names_point_at_the_line_that_uses_them():
+    old = renamed_parameters(size="side")(lambda side: 2 * side)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert old(size=3) == 6 and moved("here", old="json.dumps")("old") is json.dumps
+    assert [Path(warning.filename).name for warning in caught] == ["test_core.py"] * 2
+    assert {warning.category for warning in caught} == {DeprecationWarning}
