@@ -150,9 +150,7 @@ AT_ONCE = [  # mistakes that are known without torch
     "vit_mnist_evaluate fast --out .",
     "vit_mnist_predict fast",
     "vit_mnist_attention fast digit.png --out maps.gif",
-    "vit_mnist_tune --trials 0",
     "vit_mnist_tune --model vti",
-    "vit_mnist_tune --study study.db",
     "vit_mnist_tune --settings missing.json",
 ]
 

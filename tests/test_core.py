@@ -1,8 +1,10 @@
 "core: files are whole or not there, mistakes are one line, and random streams keep apart."
 
 import json
+import os
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,11 +21,14 @@ def test_a_figure_has_rows_of_axes_of_a_size_and_is_shown_only_where_it_is_a_val
     fig, axes = figure(2, 3, size=2)
     assert axes.shape == (2, 3) and tuple(fig.get_size_inches()) == (6, 4)
     assert axes[1, 0] is fig.axes[3]  # row by row
-    assert figure()[1].shape == (1, 1) and not plt.get_fignums()
-    assert tuple(figure(figsize=(5, 1))[0].get_size_inches()) == (5, 1)
+    sizes = [tuple(each[0].get_size_inches()) for each in (figure(), figure(figsize=(5, 1)))]
+    assert sizes == [(1.2, 1.2), (5, 1)] and not plt.get_fignums()
 
 
-@pytest.mark.parametrize("name, hint", [("kmnits", "did you mean 'kmnist'?"), (5, "known: ")])
+@pytest.mark.parametrize(
+    "name, hint",
+    [("kmnits", "did you mean 'kmnist'?"), ("kit", "did you mean 'kmnist'?"), (5, "known: mnist")],
+)
 def test_a_wrong_name_is_refused_with_a_suggestion_in_one_line(name, hint):
     known = (word for word in ("mnist", "kmnist"))  # any iterable will do
     with pytest.raises(UserError) as told:
@@ -43,6 +48,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert json.loads(path.read_text()) == {"a": [1]} and list(tmp_path.iterdir()) == [path]
 
 
+def test_bytes_are_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    path, there = tmp_path / "new" / "deep" / "file", []
+    monkeypatch.setattr(os, "fsync", lambda number: there.append(path.exists()))
+    write_atomic(path, b"content")
+    assert there == [False] and path.read_bytes() == b"content"
+
+
 def test_a_png_has_150_dots_an_inch(tmp_path):
     save_picture(figure(figsize=(2, 1))[0], tmp_path / "new" / "A.PNG")
     assert Image.open(tmp_path / "new" / "A.PNG").size == (300, 150)
@@ -54,9 +66,7 @@ def test_seeds_are_those_of_earlier_runs_and_every_argument_counts():
     cases = [(seed, stream, step) for seed in (0, 1) for stream in "ab" for step in range(100)]
     seeds = {derive_seed(*case) for case in cases}
     assert len(seeds) == len(cases) and max(seeds) >> 62 == 1 and min(seeds) >= 0  # 63 bits
-    expected = torch.Generator().manual_seed(derive_seed(0, "order", 7))
-    drawn = torch.rand(3, generator=make_generator(0, "order", 7))
-    assert torch.equal(drawn, torch.rand(3, generator=expected))
+    assert make_generator(3, "order").initial_seed() == derive_seed(3, "order", 0)
 
 
 def test_random_numbers_outside_go_on_even_after_an_error_inside():
@@ -64,8 +74,21 @@ def test_random_numbers_outside_go_on_even_after_an_error_inside():
     expected = torch.rand(2)
     torch.manual_seed(5)
     with pytest.raises(ZeroDivisionError), fork_rng(3, torch.device("cpu")):
-        1 / torch.rand(2).numel() / 0
+        torch.rand(2)
+        1 / 0
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_the_device_asked_for_is_seeded_and_forked_too(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: seen.append(seed))
+    monkeypatch.setattr(
+        torch.random, "fork_rng", lambda devices: seen.append(devices) or nullcontext()
+    )
+    for name in ("cuda", "cpu"):
+        with fork_rng(3, torch.device(name)):
+            pass
+    assert seen == [[torch.device("cuda")], 3, []]
 
 
 def test_a_package_that_cannot_be_imported_says_so_each_time_and_its_modules_work(

@@ -32,7 +32,7 @@ def test_the_centre_of_mass_counts_and_not_the_middle_of_the_box():
     heavy = page(100, 100, 10, 10, 40, 4) + page(100, 100, 46, 14, 4, 30)  # an L
     ink = prepare_digit(heavy)[0].double()
     for axis in (0, 1):
-        centre = (torch.arange(28) @ ink.sum(1 - axis)) / ink.sum()
+        centre = (torch.arange(28.0).double() @ ink.sum(1 - axis)) / ink.sum()
         assert abs(centre - 14) <= 0.5
 
 

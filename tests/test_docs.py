@@ -1,7 +1,9 @@
 "README, order of the notebooks, names of `vit_mnist.all`, and the checker of the site."
 
 import ast
+import dataclasses
 import importlib
+import inspect
 import re
 import sys
 import warnings
@@ -11,6 +13,7 @@ import nbformat
 import pytest
 import vit_mnist.all
 import yaml
+from fastcore.docments import docments
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -61,6 +64,22 @@ def test_every_numbered_notebook_has_a_number_of_its_own_and_the_sidebar_follows
     assert order.index("00_core.ipynb") > order.index("90_cli.ipynb")
     order.remove("00_core.ipynb")
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize("module", sorted(set(NUMBERED) - {"all", "cli"}))
+def test_help_shows_the_comments_beside_parameters(module):
+    module = importlib.import_module(f"vit_mnist.{module}")
+    for name in module.__all__:
+        value = getattr(module, name)
+        fields = inspect.isclass(value) and dataclasses.is_dataclass(value)
+        if inspect.isfunction(value) or fields:
+            own = {*inspect.signature(value).parameters, "return"}
+            if fields:
+                own = value.__annotations__
+            shown = " ".join(value.__doc__.split())
+            for parameter, comment in docments(value).items():
+                missing = comment and parameter in own and " ".join(comment.split()) not in shown
+                assert not missing, f"{module.__name__}.{name}: {parameter}"
 
 
 def code_of(path):

@@ -8,7 +8,7 @@ from vit_mnist.attention import Attention
 from vit_mnist.core import UserError
 from vit_mnist.data import Split
 from vit_mnist.layout import AttentionLayout, Tokens, grid_layout
-from vit_mnist.maps import AttentionMaps, capture_attention, mean_map
+from vit_mnist.maps import AttentionMaps, capture_attention, mean_map, token_words
 from vit_mnist.model import about
 
 SHARES = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.4, 0.4], [0.1, 0.2, 0.7]])  # rows: cls, left, right
@@ -53,6 +53,7 @@ def test_each_query_finds_its_window_and_the_class_tokens_of_windows_share_one_m
     assert maps.on_grid(query=(1, 2))[0, 0].tolist() == [[0, 0, 42, 43], [0, 0, 44, 45]]
     assert maps.on_grid()[0, 0].tolist() == [[1, 1.5, 13.5, 14], [2, 2.5, 14.5, 15]]  # halves
     assert maps.on_grid(query="mean").sum() == matrix[:, 1:, 1:].sum() / 8
+    assert repr(maps).endswith("layer 0: 1 head, 5 tokens (cls + 2 x 2 in each of 2 windows)")
 
 
 def test_tokens_of_one_name_are_one_query_and_a_misspelt_name_gets_a_suggestion():
@@ -69,3 +70,10 @@ def test_a_class_without_images_has_a_mean_of_zeros():
     means = mean_map(Known(), Split(PIXELS, torch.tensor([2, 2]), ("a", "b", "c")), query=(0, 1))
     assert means.shape == (3, 1, 1, 2) and not means[:2].any()
     assert torch.allclose(means[2, 0], SHARES[2, 1:])
+
+
+def test_tokens_of_a_model_that_declares_nothing_are_guessed_from_their_number():
+    model = Known()
+    model.layout, model.scores = None, nn.Parameter(torch.zeros(1, 1, 1, 3))
+    (layout,) = capture_attention(model, PIXELS).layouts
+    assert (token_words(layout.queries), token_words(layout.keys)) == ("cls", "3 tokens")

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, import_submodule, moved
+from .core import UserError, describe_parameters, import_submodule, moved
 from .zoo import Entry
 from .baselines import Residual
 
@@ -204,3 +204,6 @@ __getattr__ = moved(
     chain="vit_mnist.adapters.sequential",
     nd="vit_mnist.adapters.without_flex_attention",
 )
+
+# %% ../nbs/26_adapters.ipynb #a82cc3c3
+describe_parameters(globals())

@@ -16,6 +16,8 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .core import describe_parameters
+
 # %% ../nbs/21_attention.ipynb #2cc1e977
 @dataclass(eq=False)
 class Attention:
@@ -387,3 +389,6 @@ def record_attention(
             yield recorder.attentions
     finally:
         recorder.tags.clear()
+
+# %% ../nbs/21_attention.ipynb #f21c9681
+describe_parameters(globals())

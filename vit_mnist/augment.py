@@ -13,7 +13,7 @@ from functools import cache
 import torch, torch.nn.functional as F
 from torch import Tensor
 
-from .core import renamed_parameters
+from .core import describe_parameters, renamed_parameters
 
 # %% ../nbs/11_augment.ipynb #fc92c967
 def _matrices(n, **entries):
@@ -130,3 +130,6 @@ class Augment:
             knots = torch.randn(len(images), 2, 7, 7, generator=rng)[share]
             moves = bending(knots * self.elastic)
         return warp(images[share], matrices, moves)
+
+# %% ../nbs/11_augment.ipynb #ee54eb0e
+describe_parameters(globals())

@@ -8,6 +8,8 @@ __all__ = ['MLP', 'CNN', 'Residual', 'StrongCNN']
 # %% ../nbs/24_baselines.ipynb #5c158cc5
 from torch import Tensor, nn
 
+from .core import describe_parameters
+
 # %% ../nbs/24_baselines.ipynb #64fb70d8
 class MLP(nn.Module):
     "Classify by pixels and two hidden layers"
@@ -107,3 +109,6 @@ class StrongCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:  # `[n, 1, 28, 28]` to `[n, num_classes]`
         return self.head(self.stages(images))
+
+# %% ../nbs/24_baselines.ipynb #19244969
+describe_parameters(globals())

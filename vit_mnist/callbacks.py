@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .core import UserError, moved
+from .core import UserError, describe_parameters, moved
 from .model import save_model
 from .settings import Training
 
@@ -283,3 +283,6 @@ __getattr__ = moved(
     Averaging="vit_mnist.callbacks.EMA",
     Watch="vit_mnist.callbacks.TerminateOnNaN",
 )
+
+# %% ../nbs/33_callbacks.ipynb #a6bc8540
+describe_parameters(globals())

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from .core import UserError, renamed_parameters, sha256
+from .core import UserError, describe_parameters, renamed_parameters, sha256
 from .model import about, safetensors_bytes
 from .settings import Settings, Training, read_settings
 from .callbacks import Callback, Run
@@ -346,3 +346,6 @@ def stop_if_asked(self: Checkpoints, run):
     message = "Checkpoints.stop_if_asked is now Checkpoints.stop_if_signalled"
     warnings.warn(message, DeprecationWarning, stacklevel=2)
     self.stop_if_signalled(run)
+
+# %% ../nbs/36_checkpoints.ipynb #7331a6b6
+describe_parameters(globals())

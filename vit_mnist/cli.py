@@ -17,7 +17,7 @@ from fastcore.meta import delegates
 from fastcore.script import anno_parser
 
 from .core import UserError, check_name, printable
-from .presets import find_preset
+from .presets import check_run, find_preset
 from .settings import Settings, Training, read_settings
 
 # %% ../nbs/90_cli.ipynb #be7544f8
@@ -164,15 +164,24 @@ def _given(**options):
     return given
 
 # %% ../nbs/90_cli.ipynb #be77d82c
+def _check_new(folder):
+    "Raise `UserError` where a folder that is to be made exists"
+    if folder and Path(folder).exists():
+        raise UserError(f"{folder} exists already; name a new folder")
+
+
 def _start_settings(preset, file, resume, given):
     "Take the settings of a preset, a file or an earlier run, with those that were given instead"
     if preset and (file or resume):
         raise UserError("--preset, --settings and --resume each give settings; give one of them")
-    if preset:
-        return find_preset(preset, **given)
     if resume and not file:
         file = Path(resume) / "config.json"
-    return replace(read_settings(file) if file else Settings(), **given)
+    start = find_preset(preset, **given) if preset else read_settings(file) if file else Settings()
+    settings = replace(start, **given)
+    from vit_mnist.zoo import known_models
+
+    check_name("model", settings.model, known_models())  # torch is not needed to know it
+    return settings
 
 # %% ../nbs/90_cli.ipynb #8331117e
 def _pictures():
@@ -203,6 +212,7 @@ def vit_mnist_train(
     "Train a classifier; prints test accuracy and where the run folder is"
     given = _given(model_args=model_args, snapshots=snapshots, **kwargs)
     chosen = _start_settings(preset, settings, resume, given)
+    _check_new(out)
     from vit_mnist.training import train  # torch takes seconds that a mistake need not pay
 
     run = train(chosen, out, resume=resume, tracking=tracking, pictures=_pictures())
@@ -240,8 +250,8 @@ def vit_mnist_evaluate(
     check_name("split", split, ["test", "valid", "train"])
     if limit < 0:
         raise UserError(f"limit must be 0 for all images, or a number of images, not {limit}")
-    if out and Path(out).exists():
-        raise UserError(f"{out} exists already; name a new folder")
+    check_run(run)
+    _check_new(out)
     from vit_mnist.evaluation import evaluate
     from vit_mnist.loop import pick_device
     from vit_mnist.runs import open_model, run_folder
@@ -264,6 +274,7 @@ def vit_mnist_predict(
     json: bool = False,  # one JSON object a line: file, digit, probabilities of all classes
 ):
     "Say which digit each image shows and how probable that is, dark on light or light on dark"
+    check_run(run)
     from json import dumps
     from vit_mnist.digits import image_files
     from vit_mnist.prediction import predict
@@ -305,6 +316,7 @@ def vit_mnist_attention(
     query: str = None,  # whose attention: cls, mean, or a place on the grid: 3,4 (default: cls)
 ):
     "Draw what a trained model attends to in each layer and head"
+    check_run(run)
     _check_picture(out)
     if query and re.fullmatch(r"\d+,\d+", query):
         query = tuple(map(int, query.split(",")))
@@ -329,6 +341,7 @@ def vit_mnist_explain(
     out: str = "why.png",  # the picture: a PNG, SVG or PDF file
 ):
     "Draw what speaks for the predicted class of each image, and for another class"
+    check_run(run)
     _check_picture(out)
     from vit_mnist.core import save_picture
     from vit_mnist.explanation import METHODS, plot_why

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['figure', 'UserError', 'check_name', 'printable', 'write_atomic', 'write_json', 'save_picture', 'sha256',
            'derive_seed', 'make_generator', 'seed_generators', 'fork_rng', 'LazyPackage', 'import_submodule', 'moved',
-           'renamed_parameters']
+           'renamed_parameters', 'read_comments', 'describe_parameters']
 
 # %% ../nbs/00_core.ipynb #905b1fc2
-import hashlib, json, os, sys, uuid, warnings, zlib
+import hashlib, json, os, re, sys, uuid, warnings, zlib
 from collections.abc import Callable
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -210,3 +210,51 @@ def renamed_parameters(
         return call
 
     return decorate
+
+# %% ../nbs/00_core.ipynb #7b524d3a
+_DEFINED = re.compile(r"( *)(class|def) (\w+)(?:\(self: (\w+))?")
+
+
+def read_comments(
+    source: str,  # of a module
+) -> dict:  # (class or "", function or ""): {parameter: comment}, with `return` for the result
+    "Read the comments beside parameters, and beside the fields of classes"
+    comments, owner, place = {}, "", None
+    for line in source.splitlines():
+        code, _, comment = line.partition("  # ")
+        if match := _DEFINED.match(line):
+            indent, kind, name, patched = match.groups()
+            owner = "" if not indent else owner
+            place = (name, "") if kind == "class" else (patched or owner, name)
+            owner = name if kind == "class" else owner
+        ends = code.endswith(":") and place and place[1]  # a function's head, not a class's
+        parameter = "return" if ends else re.match(r" {4,8}[*\w]+|", code)[0].strip()
+        if place and comment and parameter:
+            comments.setdefault(place, {})[parameter] = comment
+        place = None if ends else place
+    return comments
+
+# %% ../nbs/00_core.ipynb #307415c0
+def _section(comments):
+    "Write comments as sections of a docstring, in NumPy's style"
+    rows = [f"{name}\n    {text}" for name, text in comments.items() if name != "return"]
+    parts = ["\n".join(["Parameters", "----------", *rows])] if rows else []
+    if "return" in comments:
+        parts.append(f"Returns\n-------\n{comments['return']}")
+    return "\n\n".join(parts)
+
+
+def describe_parameters(
+    module: dict,  # its names, `globals()`
+):
+    "Put the comments beside parameters into the docstrings of a module, for `help()`"
+    if "__file__" not in module:  # a notebook
+        return
+    source = Path(module["__file__"]).read_text(encoding="utf-8")
+    for (owner, name), comments in read_comments(source).items():
+        value = vars(module[owner]).get(name) if owner and name else module.get(owner or name)
+        if callable(value) and not (owner or name).startswith("_"):
+            value.__doc__ = "\n\n".join(filter(None, [value.__doc__, _section(comments)]))
+
+# %% ../nbs/00_core.ipynb #0ddb34a0
+describe_parameters(globals())

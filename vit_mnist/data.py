@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .core import UserError, check_name, figure, make_generator, moved
 from .core import renamed_parameters, sha256, write_atomic
+from .core import describe_parameters
 
 # %% ../nbs/10_data.ipynb #2f09ecfa
 def _draw_image(axis, image, cmap, **kwargs):
@@ -397,3 +398,6 @@ __getattr__ = moved(
     own_numbers="vit_mnist.core.fork_rng",
     **{name: f"vit_mnist.core.{name}" for name in _core},
 )
+
+# %% ../nbs/10_data.ipynb #9a7819a7
+describe_parameters(globals())

@@ -14,7 +14,7 @@ import numpy as np, torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .core import UserError, printable
+from .core import UserError, describe_parameters, printable
 
 # %% ../nbs/12_digits.ipynb #1286e4ef
 def _gray(image):
@@ -176,3 +176,6 @@ def image_files(
     elif not os.path.exists(name):
         names = glob.glob(name)
     return sorted(names) or [name]
+
+# %% ../nbs/12_digits.ipynb #8d0f03b9
+describe_parameters(globals())

@@ -13,7 +13,7 @@ from importlib.resources import files
 import torch
 from torch import Tensor, nn
 
-from .core import UserError, check_name, moved
+from .core import UserError, check_name, describe_parameters, moved
 from .model import about, batch_logits
 from .maps import AttentionMaps, NoAttention, capture_attention
 from .maps import token_words, unfold_windows
@@ -251,3 +251,6 @@ __getattr__ = moved(
     HeadsOff="vit_mnist.perturbation.AblatedHeads",
     DEFAULT="vit_mnist.element.DEFAULT_METHODS",
 )
+
+# %% ../nbs/70_element.ipynb #ec5935e5
+describe_parameters(globals())

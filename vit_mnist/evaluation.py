@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .core import UserError, figure, moved, renamed_parameters, save_picture, write_json
+from .core import describe_parameters
 from .data import DataSet, Split
 from .model import batch_logits
 
@@ -222,3 +223,6 @@ def save(
 
 # %% ../nbs/60_evaluation.ipynb #2fd106d5
 __getattr__ = moved(__name__, split_logits="vit_mnist.deprecated.split_logits")
+
+# %% ../nbs/60_evaluation.ipynb #5652a639
+describe_parameters(globals())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .core import UserError, check_name, figure, fork_rng, moved, renamed_parameters
+from .core import describe_parameters
 from .model import about, eval_mode
 from .summary import Table
 from .maps import check_target
@@ -248,3 +249,6 @@ def plot_why(
 
 # %% ../nbs/54_explanation.ipynb #d0c807c5
 __getattr__ = moved(__name__, draw_heat="vit_mnist.explanation.draw_attribution")
+
+# %% ../nbs/54_explanation.ipynb #0569a5cc
+describe_parameters(globals())

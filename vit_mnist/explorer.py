@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from IPython.core.pylabtools import print_figure
 from torch import Tensor, nn
 
-from .core import UserError, check_name, write_atomic
+from .core import UserError, check_name, describe_parameters, write_atomic
 from .data import plot_digits
 from .model import about, load_model, model_input
 from .maps import capture_attention
@@ -382,3 +382,6 @@ def _repr_mimebundle_(self: AttentionExplorer, **kwargs):
     data, metadata = super(AttentionExplorer, self)._repr_mimebundle_(**kwargs)
     png = self.picture()
     return {**data, "text/html": self.html(picture=png), "image/png": base64_text(png)}, metadata
+
+# %% ../nbs/71_explorer.ipynb #7aa0b9ef
+describe_parameters(globals())

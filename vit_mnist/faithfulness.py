@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .core import UserError, check_name, figure, make_generator
 from .core import moved, renamed_parameters
+from .core import describe_parameters
 from .model import batch_logits, model_input
 from .maps import check_target
 from .methods import fill_image, pick_target
@@ -302,3 +303,6 @@ __getattr__ = moved(
     take_away="vit_mnist.faithfulness.remove_pixels",
     scrambled="vit_mnist.faithfulness.randomised_model",
 )
+
+# %% ../nbs/55_faithfulness.ipynb #a8352e77
+describe_parameters(globals())

@@ -9,7 +9,7 @@ __all__ = []
 import torch
 from torch import nn
 
-from .core import UserError
+from .core import UserError, describe_parameters
 from .layout import places
 from .maps import capture_attention, lay_out
 from vit_mnist.methods import (
@@ -180,3 +180,6 @@ def gradcam(model, images, target):
     (grad,) = torch.autograd.grad(chosen, maps[layer].values)
     cam = _token_cam(maps[layer].values.detach(), grad, maps.layouts[layer].keys)
     return Attribution(cam, maps.pad)
+
+# %% ../nbs/52_gradients.ipynb #7bed5363
+describe_parameters(globals())

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .core import describe_parameters
+
 # %% ../nbs/22_layout.ipynb #f563d12b
 @dataclass(frozen=True)
 class Tokens:
@@ -107,3 +109,6 @@ def grid_layout(
         kind = "grid + CLS" if names == {"cls"} else "grid + registers"
     tokens = Tokens(tuple(grid), tuple(before), tuple(after))
     return Layout(kind, lambda args: (AttentionLayout(tokens, heads=heads),) * depth)
+
+# %% ../nbs/22_layout.ipynb #9f15dd24
+describe_parameters(globals())

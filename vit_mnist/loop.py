@@ -19,6 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor, nn
 
 from .core import UserError, derive_seed, renamed_parameters, seed_generators
+from .core import describe_parameters
 from .data import DataSet, Split, batches
 from .augment import Augment
 from .zoo import ZOO
@@ -271,3 +272,6 @@ def fit(
         for callback in reversed(run.callbacks):
             callback.on_exit(run)
     return run
+
+# %% ../nbs/34_loop.ipynb #54f54ebd
+describe_parameters(globals())

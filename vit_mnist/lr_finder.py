@@ -6,7 +6,7 @@
 __all__ = ['suggest_lr', 'find_lr', 'plot_lr']
 
 # %% ../nbs/35_lr_finder.ipynb #3a453dd1
-from .core import figure
+from .core import describe_parameters, figure
 from .data import DataSet, batches, load_data
 from .augment import Augment
 from .model import model_for
@@ -73,3 +73,6 @@ def plot_lr(
     axis.set(xlabel="learning rate", ylabel="training loss, nats", title="learning rate finder")
     axis.set_ylim(min(losses) - 0.1, losses[0] * 1.3)
     return fig
+
+# %% ../nbs/35_lr_finder.ipynb #29cf9537
+describe_parameters(globals())

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .core import UserError, check_name, moved, renamed_parameters
+from .core import UserError, check_name, describe_parameters, moved, renamed_parameters
 from .layout import AttentionLayout, Tokens, places
 from .data import Split
 from .model import About, about, eval_mode
@@ -379,3 +379,6 @@ __getattr__ = moved(
     input_pad="vit_mnist.deprecated.input_pad",
     kept_attention="vit_mnist.maps.keep_among_tokens",
 )
+
+# %% ../nbs/40_maps.ipynb #dc7785d9
+describe_parameters(globals())

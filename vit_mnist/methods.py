@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, check_name, moved, renamed_parameters
+from .core import UserError, check_name, describe_parameters, moved, renamed_parameters
 from .data import load_data
 from .model import about
 from .maps import NoAttention, capture_attention
@@ -240,3 +240,6 @@ __getattr__ = moved(
     layouts_of="vit_mnist.methods.find_layouts",
     seen="vit_mnist.methods.list_spatial",
 )
+
+# %% ../nbs/50_methods.ipynb #ec200806
+describe_parameters(globals())

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from .core import UserError, check_name, derive_seed, fork_rng, import_submodule, moved
 from .core import write_atomic
+from .core import describe_parameters
 from .data import DataSet, normalise
 from .layout import AttentionLayout
 from .zoo import Entry, known_models
@@ -396,3 +397,6 @@ __getattr__ = moved(
     get_layout="vit_mnist.deprecated.get_layout",
     patch_borders="vit_mnist.deprecated.patch_borders",
 )
+
+# %% ../nbs/27_model.ipynb #edc1fa31
+describe_parameters(globals())

@@ -11,7 +11,7 @@ import math, re
 import torch
 from torch import nn
 
-from .core import UserError
+from .core import UserError, describe_parameters
 from .settings import Training
 
 # %% ../nbs/32_optimizers.ipynb #ced0151f
@@ -79,3 +79,6 @@ def set_lr(
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = optimizer.defaults["lr"] * factor
+
+# %% ../nbs/32_optimizers.ipynb #de2e4300
+describe_parameters(globals())

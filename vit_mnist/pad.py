@@ -10,7 +10,7 @@ import anywidget, ipywidgets, torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .core import UserError
+from .core import UserError, describe_parameters
 from .digits import prepare_digit
 from .element import static_file
 from .explorer import AttentionExplorer
@@ -93,3 +93,6 @@ def _repr_mimebundle_(self: DigitPad, **kwargs):
     live = "application/vnd.jupyter.widget-view+json"
     view = {**data[live], "model_id": self.model_id}
     return {**data, "text/plain": repr(self), live: view}, metadata
+
+# %% ../nbs/72_pad.ipynb #8f1eabfc
+describe_parameters(globals())

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, figure, fork_rng, moved, seed_generators
+from .core import UserError, describe_parameters, figure, fork_rng, moved, seed_generators
 from .attention import record_attention
 from .model import about, eval_mode
 from .maps import capture_attention, check_target, keep_among_tokens, uncompiled
@@ -141,3 +141,6 @@ __getattr__ = moved(
     knock_out_heads="vit_mnist.perturbation.ablate_heads",
     patch_side="vit_mnist.deprecated.patch_side",
 )
+
+# %% ../nbs/53_perturbation.ipynb #47e849d2
+describe_parameters(globals())

@@ -14,7 +14,7 @@ from functools import wraps
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, figure
+from .core import UserError, describe_parameters, figure
 from .data import Split, class_means
 from .model import about, eval_mode
 from .maps import AttentionMaps, mean_map, unfold_windows
@@ -438,3 +438,6 @@ def plot_logit_lens(
     fig.colorbar(shown, ax=axes[1], label="probability")
     fig.suptitle("What the model would say after each layer", fontsize=10)
     return fig
+
+# %% ../nbs/41_pictures.ipynb #11dea079
+describe_parameters(globals())

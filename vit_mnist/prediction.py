@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .core import figure
+from .core import describe_parameters, figure
 from .digits import prepare_digit, read_digit
 from .model import about, evaluating, model_input
 
@@ -75,3 +75,6 @@ def plot_answers(
         below.tick_params(labelsize=7)
         below.set_ylabel("%" if below is axes[1, 0] else "", fontsize=8)
     return fig
+
+# %% ../nbs/62_prediction.ipynb #7aac5d19
+describe_parameters(globals())

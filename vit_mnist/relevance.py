@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .core import UserError, check_name
+from .core import UserError, check_name, describe_parameters
 from .layout import Tokens, places
 from .model import about
 from .attention import record_attention
@@ -286,3 +286,6 @@ def legrad(model, images, target):
     tokens = layouts[0].keys
     values = _on_places(total, tokens).unflatten(1, tokens.grid)
     return Attribution(values, about(model).pad)
+
+# %% ../nbs/51_relevance.ipynb #b1456e80
+describe_parameters(globals())

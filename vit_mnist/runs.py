@@ -12,10 +12,11 @@ from pathlib import Path
 
 from torch import nn
 
-from .core import UserError, check_name, moved
+from .core import UserError, check_name, describe_parameters, moved
 from .data import DataSet, load_data
 from .model import load_model
-from .weights import list_pretrained, load_pretrained, read_card
+from .presets import check_run, list_pretrained
+from .weights import load_pretrained, read_card
 
 # %% ../nbs/61_runs.ipynb #5a4c11e7
 def is_pretrained(
@@ -97,11 +98,9 @@ def open_model(
     "Open the trained model that a person names; raise `UserError` where there is none"
     if is_pretrained(run):
         return load_pretrained(str(run))
+    check_run(run)
     path = Path(run)
     try:
-        if not path.exists():
-            choices = f"its model.safetensors or one of {', '.join(list_pretrained())}"
-            raise UserError(f"no run {run}; name a run folder, {choices}")
         if path.is_dir() and not (path / "model.safetensors").exists():
             unfinished = (path / "config.json").exists()
             why = "its run is not finished" if unfinished else "it is not a run folder"
@@ -124,3 +123,6 @@ def open_data(
 
 # %% ../nbs/61_runs.ipynb #88da799a
 __getattr__ = moved(__name__, is_shipped="vit_mnist.runs.is_pretrained")  # for one version
+
+# %% ../nbs/61_runs.ipynb #f535661a
+describe_parameters(globals())

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from .core import UserError, check_name
+from .core import UserError, check_name, describe_parameters
 
 # %% ../nbs/30_settings.ipynb #f11a5cca
 CHOICES = {  # the words that are allowed
@@ -176,3 +176,6 @@ def read_settings(
     for name in content:
         check_name(f"setting in {path}", name, known)
     return Settings(**content)
+
+# %% ../nbs/30_settings.ipynb #9ceca168
+describe_parameters(globals())

@@ -10,6 +10,8 @@ import importlib.util, re
 from dataclasses import is_dataclass
 from pathlib import Path
 
+from .core import describe_parameters
+
 # %% ../nbs/92_site.ipynb #bc83af79
 class PageLinks:
     "Put links to the source and to Colab under the title, and at the end how to begin there"
@@ -78,3 +80,6 @@ class StaticViews:
             if "<vit-" in html:
                 output["data"] = {"text/markdown": f"```{{=html}}\n{html}\n```\n"}
         cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
+
+# %% ../nbs/92_site.ipynb #c619305b
+describe_parameters(globals())

@@ -15,7 +15,7 @@ from html import escape
 import torch
 from torch import Tensor, nn
 
-from .core import UserError
+from .core import UserError, describe_parameters
 from .zoo import ZOO, known_models
 from .model import FlopCounter, about, count_flops, count_parameters, create_model
 from .model import evaluating
@@ -217,3 +217,6 @@ def summary(
     parameters, flops = _text(count_parameters(model)), _text(count_flops(model))
     caption = f"{about(model).name}: {parameters} parameters, {flops} FLOPs an image"
     return Table(["part", "class", "output", "parameters", "FLOPs"], rows, caption)
+
+# %% ../nbs/28_summary.ipynb #274b8414
+describe_parameters(globals())

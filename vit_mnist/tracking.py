@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import torch
 from fastcore.basics import patch
 
-from .core import write_atomic
+from .core import describe_parameters, write_atomic
 from .model import count_parameters
 from .settings import Training
 from .callbacks import Callback
@@ -292,3 +292,6 @@ def _give_up(self: Tracker, error):
     why = " ".join(str(error).split()) or type(error).__name__
     warnings.warn(f"no tracking from here on, the run continues: {why}")
     return False
+
+# %% ../nbs/37_tracking.ipynb #119a8fe3
+describe_parameters(globals())

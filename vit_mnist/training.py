@@ -21,6 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .core import UserError, check_name, figure, save_picture, write_atomic, write_json
+from .core import describe_parameters
 from .data import DataSet, Split, load_data
 from .model import about, evaluating, model_for, model_input, save_model
 from .settings import Settings
@@ -286,3 +287,6 @@ def train(
         before += [ProgressBar(), *([LiveCurves()] if in_notebook() else [])]
     folder = Path(resume or out or "runs")  # `StartFolder` makes it, or one in it
     return fit(model, data.train, data.valid, settings, [*before, *callbacks, *after], folder)
+
+# %% ../nbs/38_training.ipynb #54994f83
+describe_parameters(globals())

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .core import UserError, check_name, derive_seed, figure, moved, renamed_parameters
 from .core import save_picture, write_json
+from .core import describe_parameters
 from .data import DataSet, load_data
 from .model import create_model, model_for
 from .settings import Settings
@@ -398,3 +399,6 @@ def save_search(
 
 # %% ../nbs/80_tuning.ipynb #90b6f79e
 __getattr__ = moved(__name__, Report="vit_mnist.tuning.ReportToTrial")  # for one version
+
+# %% ../nbs/80_tuning.ipynb #d51e11fa
+describe_parameters(globals())

@@ -10,6 +10,7 @@ __all__ = ['patch_grid', 'named', 'one_grid', 'cait', 'xcit', 'cct', 'fft', 'mer
 # %% ../nbs/23_variants.ipynb #d77d2b96
 from collections.abc import Callable
 
+from .core import describe_parameters
 from .layout import AttentionLayout, Layout, Tokens
 
 # %% ../nbs/23_variants.ipynb #84d47b18
@@ -347,3 +348,6 @@ def twins(a: dict) -> tuple:
         parts = (wide,) if s == "s4" else (near, wide)
         layers += parts * (1 + a[f"{s}_depth"])
     return layers
+
+# %% ../nbs/23_variants.ipynb #36d93751
+describe_parameters(globals())

@@ -10,6 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from .core import describe_parameters
+
 # %% ../nbs/20_vit.ipynb #cba0299b
 class PatchEmbedding(nn.Module):
     "Cut an image into square patches and turn each into a token"
@@ -153,3 +155,6 @@ def load_vit_weights(
         renamed[name] = tensor
     model.load_state_dict(renamed)
     return model
+
+# %% ../nbs/20_vit.ipynb #9047255b
+describe_parameters(globals())

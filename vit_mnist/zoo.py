@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from operator import itemgetter
 from pathlib import Path
 
-from .core import moved
+from .core import describe_parameters, moved
 from .layout import Layout
 from . import variants
 from .variants import named, one_grid
@@ -502,3 +502,6 @@ __getattr__ = moved(
     vit="vit_mnist.zoo.vit_sizes",
     nd="vit_mnist.zoo.nd_sizes",
 )
+
+# %% ../nbs/25_zoo.ipynb #78ed46ff
+describe_parameters(globals())

@@ -1,0 +1,144 @@
+"loop: events in their order, means over images, seeds that decide all, and an end after errors."
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from vit_mnist.callbacks import Callback, Run
+from vit_mnist.core import UserError
+from vit_mnist.data import load_data
+from vit_mnist.loop import describe_processes, find_processes, fit, loss_and_accuracy, pick_device
+from vit_mnist.loop import train_step
+from vit_mnist.model import count_flops, count_parameters, create_model
+from vit_mnist.optimizers import make_optimizers
+from vit_mnist.settings import Training
+
+DATA = load_data()
+TRAIN, VALID = DATA.train.take(20), DATA.valid.take(10)
+PLAIN = dict(rotate=0.0, scale=0.0, shear=0.0, shift=0.0, label_smoothing=0.0)
+BASE = Training(epochs=2, batch_size=16, device="cpu")
+
+
+class Log(Callback):
+    "Keep the names of moments; do something at one of them"
+
+    def __init__(self, name="", log=None, at="", act=None):
+        self.log = [] if log is None else log
+        for event in (name for name in vars(Callback) if name.startswith("on_")):
+            self.listen(name, event, act if event == at else None)
+
+    def listen(self, name, event, act):
+        def note(run):
+            self.log.append(name + event.removeprefix("on_"))
+            if act:
+                act(run)
+
+        setattr(self, event, note)
+
+
+def network(seed=0):
+    return create_model("cnn", seed=seed, size="tiny")
+
+
+def test_moments_come_in_their_order_and_every_image_is_counted():
+    log = Log()
+    run = fit(network(), TRAIN, VALID, BASE, [log])
+    epochs = "step step epoch " * 2
+    assert " ".join(log.log) == f"start ready {epochs}trained end exit"
+    assert (run.step, run.epoch, run.images) == (4, 2, 40)
+    assert (run.total_steps, run.total_images) == (4, 40)
+    assert [(row["epoch"], row["step"]) for row in run.history] == [(1, 2), (2, 4)]
+
+
+@pytest.mark.parametrize("moment", ["on_start", "on_step", "on_epoch", "on_end"])
+def test_an_error_ends_the_run_but_every_callback_says_good_bye_last_one_first(moment):
+    log = []
+
+    def fail(run):
+        raise UserError("enough")
+
+    callbacks = [Log("a ", log), Log("b ", log, moment, fail), Log("c ", log)]
+    with pytest.raises(UserError, match="enough"):
+        fit(network(), TRAIN, VALID, BASE, callbacks)
+    assert log[-3:] == ["c exit", "b exit", "a exit"] and log.count("a exit") == 1
+
+
+def test_a_callback_may_end_the_run_after_the_epoch():
+    log = Log(at="on_step", act=lambda run: setattr(run, "stop", True))
+    run = fit(network(), TRAIN, None, BASE, [log], folder="somewhere")
+    assert log.log.count("step") == 2 and len(run.history) == 1 and run.folder == "somewhere"
+    assert "valid_loss" not in run.metrics and run.metrics["epoch"] == 1
+
+
+def test_the_training_loss_is_the_mean_over_images_though_the_last_batch_is_smaller():
+    model = create_model("vit", seed=0, size="tiny")
+    still = replace(BASE, epochs=1, lr=1e-8, **PLAIN)
+    run = fit(model, DATA.train, None, replace(still, limit=20))
+    loss, _ = loss_and_accuracy(model, TRAIN)
+    assert run.history[0]["train_loss"] == pytest.approx(loss, abs=1e-4)
+    assert run.model is model and run.metrics["parameters"] == count_parameters(model)
+    assert run.metrics["flops"] == count_flops(model)
+    assert run.metrics["images_per_second"] == pytest.approx(20 / run.seconds, rel=0.01)
+
+
+def test_the_seed_decides_dropout_and_order_and_leaves_other_random_numbers_alone():
+    weights = []
+    for outside, seed in ((1, 0), (2, 0), (1, 3)):
+        torch.manual_seed(outside)
+        state = torch.get_rng_state()
+        run = fit(network(), TRAIN, VALID, replace(BASE, seed=seed, **PLAIN))
+        assert torch.equal(torch.get_rng_state(), state)
+        weights.append(run.model.classifier[0].weight)
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+class Shares(nn.Module):
+    "Give class 0 the share .7 and class 1 the rest, whatever the image"
+
+    def forward(self, images):
+        return torch.tensor([[0.7, 0.3]]).log().expand(len(images), 2)
+
+
+def test_loss_and_accuracy_by_hand_and_the_model_stays_in_its_mode():
+    model = Shares().train()
+    split = replace(VALID, labels=torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 1, 1]))
+    log = -torch.tensor([0.7, 0.3]).log()
+    for batch_size in (500, 4):
+        loss, accuracy = loss_and_accuracy(model, split, batch_size)
+        assert loss == pytest.approx((0.3 * log[0] + 0.7 * log[1]).item())
+        assert accuracy == 0.3 and model.training
+
+
+@pytest.mark.parametrize("parts", [3, 5, 99])
+def test_uneven_parts_of_a_batch_add_up_to_the_batch(parts):
+    accelerator, _ = find_processes("cpu")
+    runs = []
+    for accumulate in (1, parts):
+        model, settings = create_model("vit", seed=0, size="tiny"), Training(accumulate=accumulate)
+        run = Run(model, settings, 1, optimizers=make_optimizers(model, settings))
+        run.accelerator = accelerator
+        train_step(run, model, *TRAIN[:7], weight=2.0)
+        assert all(parameter.grad is None for parameter in model.parameters())
+        runs.append((run.loss.item(), run.grad_norm.item()))
+    assert runs[0] == pytest.approx(runs[1], rel=1e-4)
+    assert runs[0][0] > 4  # twice the mean loss, as the weight says
+
+
+def test_devices_are_found_and_described(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device() == pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="^no device 'mps' here; there is: cpu$"):
+        pick_device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device().type == "cuda" and pick_device("cpu").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A1")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    one, two = (SimpleNamespace(num_processes=n) for n in (1, 2))
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert describe_processes(one, cpu) == "1 process on cpu, 3 threads"
+    assert describe_processes(two, cpu) == "2 processes on cpu, 3 threads each"
+    assert describe_processes(two, cuda) == "2 processes on A1"
