@@ -55,7 +55,7 @@ def shared(name):
         yield folder
 
 
-def forked(*words, before=()):
+def forked_words(*words, before=()):
     """Return words that run an installed script, or `python -c`, without importing torch again:
     as a child of a server that is started at the first call; `before` are words put before it"""
     with shared(f"server{len(before)}") as folder:
@@ -67,7 +67,7 @@ def forked(*words, before=()):
             while not socket.exists():
                 assert process.poll() is None, "the server of scripts does not start"
                 time.sleep(0.05)
-    return [sys.executable, "-IS", FORKED, socket, *words]
+    return [sys.executable, "-IS", FORKED, socket, *map(str, words)]
 
 
 def run_words(words, **kwargs):
@@ -77,13 +77,18 @@ def run_words(words, **kwargs):
 
 def run_script(*words, before=(), **kwargs):
     "Run an installed script, or `python -c`, in a fork of a process that has imported the package"
-    return run_words(forked(*words, before=before), **kwargs)
+    return run_words(forked_words(*words, before=before), **kwargs)
 
 
 def start_script(*words, before=(), **kwargs):
     "Run an installed script, or `python -c`, as a person does: as a process of its own"
     name = sys.executable if words[0] == "python" else SCRIPTS / words[0]
     return run_words([*before, name, *words[1:]], **kwargs)
+
+
+@pytest.fixture(scope="session")
+def forked():
+    return forked_words
 
 
 @pytest.fixture(scope="session")

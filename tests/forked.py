@@ -13,11 +13,18 @@ what a start of its own would be: same output, same files, same exit status.
 import atexit
 import json
 import os
+import select
 import signal
 import socket
 import struct
 import sys
 import threading
+
+PRELOADED = [  # what a run imports sooner or later, and what takes long
+    *("vit_mnist.all", "vit_mnist.cli", "vit_mnist.training", "vit_mnist.adapters"),
+    *("accelerate", "matplotlib.pyplot", "pandas", "sklearn.metrics", "torch._dynamo"),
+    *("dvc.cli", "dvc.commands.repro", "dvc.repo", "torch.distributed.run"),
+]
 
 # ---- the client: it must start at once, so it imports little
 
@@ -95,7 +102,12 @@ def answer(connection):
     for stream in streams:
         os.close(stream)
     connection.sendall(struct.pack("!I", pid))
-    _, status = os.waitpid(pid, 0)
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    while not ended:
+        if select.select([connection], [], [], 0.02)[0]:  # the client was killed: so is the child
+            os.kill(pid, signal.SIGKILL)
+            return
+        ended, status = os.waitpid(pid, os.WNOHANG)
     connection.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
 
 
@@ -137,18 +149,16 @@ def status_of(function, *args):
 
 
 def run(words):
-    "Run an installed script, or the code after `python -c`"
+    "Run an installed script, or what stands after `python`: a file, or -c and code"
     from importlib.metadata import entry_points
 
     name, *rest = words
-    if name == "python":
-        (option, code, *rest) = rest
-        assert option == "-c", "only code"
-        sys.argv = ["-c", *rest]
-        sys.path.insert(0, "")
-        main = type(sys)("__main__")
-        sys.modules["__main__"] = main
-        exec(compile(code, "<string>", "exec"), main.__dict__)
+    if name == "python":  # -c CODE, or FILE
+        sys.argv = rest if rest[0] != "-c" else ["-c", *rest[2:]]
+        sys.path.insert(0, "" if rest[0] == "-c" else os.path.dirname(rest[0]))
+        source = rest[1] if rest[0] == "-c" else open(rest[0], encoding="utf-8").read()
+        main = sys.modules["__main__"] = type(sys)("__main__")
+        exec(compile(source, sys.argv[0], "exec"), main.__dict__)
         return None
     sys.argv = words
     (entry,) = entry_points(group="console_scripts", name=name)
@@ -157,14 +167,11 @@ def run(words):
 
 if __name__ == "__main__":
     if sys.argv[1] == "--serve":
+        from importlib import import_module
+
         sys.path.pop(0)
-        import accelerate  # noqa: F401
-        import torch  # noqa: F401
-
-        import vit_mnist.all  # noqa: F401
-        import vit_mnist.cli  # noqa: F401
-        import vit_mnist.training  # noqa: F401
-
+        for module in PRELOADED:
+            import_module(module)
         serve(sys.argv[2], int(sys.argv[3]))
     else:
         ended = ask(sys.argv[1], sys.argv[2:])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import PRELOADED
 
 from vit_mnist.callbacks import Callback
 from vit_mnist.checkpoints import Checkpoints, Resume, list_checkpoints, read_checkpoint
@@ -44,7 +45,7 @@ KINDS = {
 PROCESSES = multiprocessing.get_context(
     "forkserver"
 )  # children of one process that has imported torch, so that they start at once
-PROCESSES.set_forkserver_preload(["vit_mnist.training"])
+PROCESSES.set_forkserver_preload(PRELOADED)
 COMMAND = Path(sys.executable).parent / "vit_mnist_train"
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vit_mnist import digits
 from vit_mnist.core import UserError
 from vit_mnist.data import load_data
 from vit_mnist.digits import MIN_SIDE, image_files, prepare_digit, read_digit
@@ -78,6 +79,26 @@ def test_a_file_of_the_least_size_is_read_and_a_smaller_one_is_refused_by_name(t
     assert read_digit(tmp_path / "8.png").sum() == 20 * 10 * 255
     with pytest.raises(UserError, match="7.png: 7 x 7 pixels, and a digit needs at least 8 each"):
         read_digit(tmp_path / "7.png")
+
+
+@pytest.mark.parametrize("gray, kept", [(23, False), (28, True)])  # of 255: a tenth is the border
+def test_what_is_too_faint_to_be_ink_is_paper(gray, kept):
+    clean = page(100, 100, 30, 30, 40, 20)
+    smudged = np.maximum(clean, gray / 255 * page(100, 100, 30, 60, 40, 10))
+    assert torch.equal(prepare_digit(smudged), prepare_digit(clean)) != kept
+
+
+def test_limits_of_size_are_the_last_that_is_allowed(tmp_path, monkeypatch):
+    path = tmp_path / "digit.png"
+    Image.fromarray(page(20, 10, 2, 3, 9, 4).astype(np.uint8)).save(path)
+    limits = {"MAX_BYTES": path.stat().st_size, "MAX_PIXELS": 200}
+    for name, limit in limits.items():
+        monkeypatch.setattr(digits, name, limit)
+        assert read_digit(path).any()
+        monkeypatch.setattr(digits, name, limit - 1)
+        with pytest.raises(UserError, match="digit.png: .*more than"):
+            read_digit(path)
+        monkeypatch.undo()
 
 
 def test_a_file_whose_name_looks_like_a_pattern_stands_for_itself(tmp_path):

@@ -1,10 +1,6 @@
 "Several processes against one: the same losses and weights; one voice; an end when one fails."
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,24 +29,31 @@ settings = Settings(model_args={"depth": 2}, limit=25 * 64 - 31, batch_size=64, 
 if __name__ == "__main__":
     train(settings, Path(sys.argv[1]), [Losses()])
 """
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def launch(tmp_path, processes, name="run", fail="no", accumulate=1):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    start = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        if processes > 1
-        else []
-    )
-    return subprocess.run(
-        [sys.executable, *start, script, tmp_path / name, fail, str(accumulate)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+@pytest.fixture
+def torchrun(script, forked):
+    "Run words in several processes, as torchrun starts them; or in one, without it"
+
+    def run(processes, *words):
+        if processes == 1:
+            return script(*words)
+        start = ["torchrun", "--standalone", f"--nproc_per_node={processes}", "--no-python"]
+        return script(*start, *forked(*words))
+
+    return run
+
+
+@pytest.fixture
+def launch(tmp_path, torchrun):
+    "Run `WORKER` in some processes"
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER)
+
+    def launch(processes, name="run", fail="no", accumulate=1):
+        return torchrun(processes, "python", worker, tmp_path / name, fail, accumulate)
+
+    return launch
 
 
 def results(folder):
@@ -64,8 +67,8 @@ def results(folder):
     )
 
 
-def test_two_processes_do_what_one_does(tmp_path):
-    one, two = launch(tmp_path, 1, "one"), launch(tmp_path, 2, "two", accumulate=3)
+def test_two_processes_do_what_one_does(tmp_path, launch):
+    one, two = launch(1, "one"), launch(2, "two", accumulate=3)
     for done in (one, two):
         assert done.returncode == 0, done.stderr
     assert "1 process on cpu, 1 thread;" in one.stdout
@@ -90,26 +93,16 @@ def test_two_processes_do_what_one_does(tmp_path):
     )
 
 
-def test_a_failing_worker_ends_the_run_with_its_message(tmp_path):
-    done = launch(tmp_path, 2, fail="fail")
+def test_a_failing_worker_ends_the_run_with_its_message(tmp_path, launch):
+    done = launch(2, fail="fail")
     assert done.returncode != 0 and "ValueError: this worker fails" in done.stderr
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_processes_do_not_wait_for_gradients_that_a_model_never_has(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "--no-python",
-        Path(sys.executable).with_name("vit_mnist_train"),
-        *("--model", "look_vit", "--model-args", '{"size": "tiny"}'),
-        *"--limit 512 --epochs 1 --valid-size 0 --device cpu --tracking disabled".split(),
-        *("--out", tmp_path / "run"),
-    ]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
+def test_processes_do_not_wait_for_gradients_that_a_model_never_has(tmp_path, torchrun):
+    model = "--model", "look_vit", "--model-args", '{"size": "tiny"}'
+    brief = "--limit 512 --epochs 1 --valid-size 0 --device cpu --tracking disabled".split()
+    done = torchrun(2, "vit_mnist_train", *model, *brief, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy") == 1  # the main process speaks
 
@@ -130,21 +123,10 @@ for n in (10_000, 3, 1):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 3])
-def test_evaluation_is_exact_whatever_the_number_of_processes(tmp_path, processes):
-    script = tmp_path / "evaluate.py"
-    script.write_text(EVALUATE)
+def test_evaluation_is_exact_whatever_the_number_of_processes(torchrun, processes):
     results = []
-    for start in (
-        [],
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"],
-    ):
-        done = subprocess.run(
-            [sys.executable, *start, script],
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
+    for count in (1, processes):
+        done = torchrun(count, "python", "-c", EVALUATE)
         assert done.returncode == 0, done.stderr
         results.append({line for line in done.stdout.splitlines() if line.startswith("RESULT")})
     alone, together = [

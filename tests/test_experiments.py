@@ -19,8 +19,7 @@ from vit_mnist.settings import Settings
 from vit_mnist.tuning import find_space, open_study, search_rows, tune
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = Path(sys.executable).parent
-SMALL = {"limit": 2000, "epochs": 1, "valid_size": 1000, "device": "cpu"}
+SMALL = {"limit": 1000, "epochs": 1, "valid_size": 500, "device": "cpu"}
 
 
 # the pipeline
@@ -63,35 +62,43 @@ def copy(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def project(copy):
+def dvc(tmp_path_factory, script, forked):
+    "Run dvc in a project with the commands installed here; return the text"
+    commands = tmp_path_factory.mktemp("commands")
+    for name in ("data", "train", "evaluate", "explain"):
+        start = shlex.join(map(str, forked(f"vit_mnist_{name}")))
+        (commands / f"vit_mnist_{name}").write_text(f'#!/bin/sh\nexec {start} "$@"\n')
+        (commands / f"vit_mnist_{name}").chmod(0o755)
+    env = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
+
+    def run(folder, *words, check=True):
+        done = script("dvc", *words, cwd=folder, env=env)
+        assert (done.returncode == 0) == check, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def project(copy, dvc):
     "The same after its first `dvc repro`"
     assert ran(dvc(copy, "repro")) == ["data", "train", "evaluate", "explain"]
     return copy
 
 
 def set_params(folder, **training):
-    "Changes params.yaml"
+    "Change params.yaml"
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["training"].update(training)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def dvc(folder, *words, check=True):
-    "Run dvc in a project, with the commands installed here and its own package; return the text"
-    env = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}", "PYTHONPATH": str(folder)}
-    done = subprocess.run(
-        [SCRIPTS / "dvc", *words], cwd=folder, env=env, capture_output=True, text=True, timeout=300
-    )
-    assert (done.returncode == 0) == check, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 def ran(text):
-    "The stages that a `dvc repro` ran"
+    "List the stages that a `dvc repro` ran"
     return [line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")]
 
 
-def test_a_second_repro_does_nothing(project):
+def test_a_second_repro_does_nothing(project, dvc):
     before = {
         path: path.stat().st_mtime_ns
         for folder in ("data", "models", "reports")
@@ -108,7 +115,7 @@ def test_git_sees_no_outputs(project):
     ).split() == ["??", "dvc.lock"]
 
 
-def test_metrics_and_plots_are_shown(project):
+def test_metrics_and_plots_are_shown(project, dvc):
     metrics = json.loads(dvc(project, "metrics", "show", "--json"))[""]["data"][
         "models/metrics.json"
     ]["data"]
@@ -117,7 +124,7 @@ def test_metrics_and_plots_are_shown(project):
     assert "train_loss" in shown and "confusion" in shown
 
 
-def test_after_a_failure_checkout_brings_the_last_outputs_back(project):
+def test_after_a_failure_checkout_brings_the_last_outputs_back(project, dvc):
     params, model = (
         (project / "params.yaml").read_text(),
         (project / "models" / "model.safetensors").read_bytes(),
@@ -131,7 +138,7 @@ def test_after_a_failure_checkout_brings_the_last_outputs_back(project):
     assert ran(dvc(project, "repro")) == []
 
 
-def test_what_changes_decides_what_runs(project):
+def test_what_changes_decides_what_runs(project, dvc):
     params, module = project / "params.yaml", project / "vit_mnist" / "training.py"
     for path, text in {
         params: params.read_text().replace("lr: 0.004", "lr: 0.003", 1),
@@ -146,7 +153,7 @@ def test_what_changes_decides_what_runs(project):
 
 
 @pytest.mark.slow
-def test_a_changed_module_runs_its_stages_again(project):
+def test_a_changed_module_runs_its_stages_again(project, dvc):
     with open(project / "vit_mnist" / "training.py", "a") as file:
         file.write("# changed\n")
     assert ran(dvc(project, "repro")) == [
@@ -155,7 +162,7 @@ def test_a_changed_module_runs_its_stages_again(project):
 
 
 @pytest.mark.slow
-def test_a_changed_learning_rate_runs_train_and_later_stages(project):
+def test_a_changed_learning_rate_runs_train_and_later_stages(project, dvc):
     set_params(project, lr=0.003)
     assert ran(dvc(project, "repro")) == ["train", "evaluate", "explain"]
     assert json.loads((project / "models" / "config.json").read_text())["settings"]["lr"] == 0.003
@@ -175,7 +182,7 @@ def requested():
     )
 
 
-def test_params_settings_and_options_are_the_same(copy, monkeypatch):
+def test_params_settings_and_options_are_the_same(copy, dvc, monkeypatch):
     params = (ROOT / "params.yaml").read_text()
     assert {*yaml.safe_load(params)["training"], "snapshots"} == {
         field.name for field in fields(Settings)
@@ -299,12 +306,12 @@ tune(6, sys.argv[1], base=BASE, space=SPACE, heartbeat=1)
 """
 
 
-def test_a_killed_worker_loses_only_its_own_trial(tmp_path):
+def test_a_killed_worker_loses_only_its_own_trial(tmp_path, forked):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     (tmp_path / "tests_space.py").write_text(
         f"from vit_mnist.settings import Settings\nBASE = {BASE!r}\nSPACE = {SPACE!r}\n"
     )
-    start = [sys.executable, "-c", WORKER, url]
+    start = forked("python", "-c", WORKER, url)
     with subprocess.Popen(
         [*start, "dies"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     ) as dying:

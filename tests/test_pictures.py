@@ -82,15 +82,15 @@ def test_entropy_is_the_mean_over_windows_for_each_head():
 
 def test_filters_and_positions_are_drawn_with_zero_in_the_middle_of_the_colours():
     model = nn.Sequential(nn.Conv2d(1, 4, 2))
-    model.pos_embedding = torch.tensor([[9.0, 9], [1, 0], [0, 1], [2, 0], [-3, 4]])  # cls first
+    model.pos_embedding = torch.tensor([[9.0, 9], [1, 0], [0, 1], [3, 4], [-3, 4]])  # cls first
     rows = 1 + torch.tensor([[2.0, 0], [-2, 0], [0, 1], [0, -1]])  # of each filter, both alike
     model[0].weight.data = rows[:, None, None].expand(4, 1, 2, 2)
     first, second = plot_patch_filters(model, n=2).axes
     assert [first.get_title(), second.get_title()] == ["80 %", "20 %"]  # 8 and 2 of 10
     assert first.images[0].get_clim() == pytest.approx((-(0.5**0.5), 0.5**0.5))
     tiles = plot_position_similarity(model).axes[0].images[0]
-    assert tiles.get_array()[:2, :2].tolist() == [[1, 0], [1, pytest.approx(-0.6)]]
-    assert tiles.get_clim() == (-1, 1)
+    assert tiles.get_array()[:2, :2].tolist() == [[1, 0], [pytest.approx(0.6), pytest.approx(-0.6)]]
+    assert tiles.get_clim() == pytest.approx((-0.8, 0.8))
 
 
 class Doubled(nn.Module):

@@ -15,7 +15,7 @@ from vit_mnist.zoo import ZOO
 CHANGED = {  # settings that no size of the model has
     "cait": dict(depth=2, cls_depth=3, heads=3),
     "cct": dict(n_conv_layers=1, kernel_size=4, stride=2, padding=2, num_layers=1, num_heads=2),
-    "cross_vit": dict(sm_enc_depth=2, lg_enc_depth=3, cross_attn_depth=2, sm_patch_size=7),
+    "cross_vit": dict(sm_enc_depth=2, lg_enc_depth=3, cross_attn_depth=2, sm_patch_size=14),
     "cvt": dict(s1_emb_stride=4, s2_kv_proj_stride=1, s3_depth=2, s2_heads=3),
     "jet_vit": dict(attn_layers=("WA", "FA", "WA"), window_size=4, dim=32, heads=3),
     "levit": dict(stages=3, dim=(32, 48, 64), depth=(2, 1, 1), heads=(1, 2, 3)),

@@ -14,6 +14,7 @@ import copy
 import importlib.abc
 import importlib.util
 import json
+import linecache
 import os
 import random
 import re
@@ -186,7 +187,10 @@ def cells(notebook):
 
 
 def execute(source, namespace):
-    exec(compile(source, "<cell>", "exec"), namespace)
+    "Run a cell; its lines are kept where `inspect` looks for them"
+    name = f"<cell {len(linecache.cache)}>"
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+    exec(compile(source, name, "exec"), namespace)
 
 
 def quiet():

@@ -16,6 +16,7 @@ from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 
@@ -167,13 +168,16 @@ class LazyPackage(ModuleType):
 
 # %% ../nbs/00_core.ipynb #8c6672ae
 def import_submodule(
-    name: str,  # for example `"vit_pytorch.vit"`
+    name: str,  # for example `"vit_pytorch.vit"` or `"torchvision.datasets.mnist"`
 ) -> ModuleType:
-    "Import a module without its package's `__init__`, which runs when something else needs it"
-    package, dot, _ = name.partition(".")
-    if dot and package not in sys.modules and (spec := find_spec(package)):
-        sys.modules[package] = module_from_spec(spec)
-        sys.modules[package].__class__ = LazyPackage
+    "Import a module without its packages' `__init__`, which run when something else needs them"
+    for package in accumulate(name.split(".")[:-1], "{}.{}".format):
+        if package not in sys.modules and (spec := find_spec(package)):
+            module = sys.modules[package] = module_from_spec(spec)
+            module.__class__ = LazyPackage
+            parent, _, child = package.rpartition(".")
+            if parent:
+                setattr(sys.modules[parent], child, module)
     return import_module(name)
 
 # %% ../nbs/00_core.ipynb #f807e0b2

@@ -20,9 +20,8 @@ import numpy as np, torch, torch.nn.functional as F
 from platformdirs import user_cache_path
 from torch import Tensor
 
-from .core import UserError, check_name, figure, make_generator, moved
-from .core import renamed_parameters, sha256, write_atomic
-from .core import describe_parameters
+from .core import UserError, check_name, describe_parameters, figure, import_submodule
+from .core import make_generator, moved, renamed_parameters, sha256, write_atomic
 
 # %% ../nbs/10_data.ipynb #2f09ecfa
 def _draw_image(axis, image, cmap, **kwargs):
@@ -177,7 +176,7 @@ class TorchvisionData:
     "Describe one of torchvision's data sets; called with a folder, load it as (train, test)"
 
     name: str  # as given to `load_data`
-    cls: str  # name of torchvision's class
+    cls: str  # name of the class in `torchvision.datasets.mnist`
     options: dict = field(default_factory=lambda: {"download": True})  # arguments for both halves
     halves: tuple = ({"train": True}, {"train": False})  # arguments for training and test half
     transposed: bool = False  # rows and columns of the images are exchanged
@@ -193,11 +192,10 @@ class TorchvisionData:
 
     def _open(self, root, half):
         "Return torchvision's object; raise `UserError` where the files can't be had"
-        import torchvision.datasets  # seconds that reading a trained model need not pay
-
         try:
             with redirect_stdout(StringIO()):
-                return getattr(torchvision.datasets, self.cls)(root, **half, **self.options)
+                reader = getattr(import_submodule("torchvision.datasets.mnist"), self.cls)
+                return reader(root, **half, **self.options)
         except (OSError, RuntimeError, ValueError, AssertionError, LookupError) as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[-1]
             retry = f"try again online, where a damaged {Path(root) / self.cls} is removed first"

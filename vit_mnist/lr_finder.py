@@ -6,7 +6,7 @@
 __all__ = ['suggest_lr', 'find_lr', 'plot_lr']
 
 # %% ../nbs/35_lr_finder.ipynb #3a453dd1
-from .core import describe_parameters, figure
+from .core import derive_seed, describe_parameters, figure, fork_rng
 from .data import DataSet, batches, load_data
 from .augment import Augment
 from .model import model_for
@@ -47,14 +47,15 @@ def find_lr(
     run = Run(model, settings.training(), steps, accelerator=accelerator)
     run.optimizers = make_optimizers(model, settings)
     rates, losses, mean = [], [], 0.0
-    for i, (images, labels) in zip(range(steps), _endless(train, settings)):
-        rates.append(low * (high / low) ** (i / (steps - 1)))
-        set_lr(run.optimizers, rates[-1] / settings.lr)
-        train_step(run, model.train(), images, labels, weight=1.0)
-        mean = 0.9 * mean + 0.1 * run.loss.item()
-        losses.append(mean / (1 - 0.9 ** len(rates)))
-        if not losses[-1] < 4 * min(losses):
-            break
+    with fork_rng(derive_seed(settings.seed, "lr_finder"), device):  # dropout, for example
+        for i, (images, labels) in zip(range(steps), _endless(train, settings)):
+            rates.append(low * (high / low) ** (i / (steps - 1)))
+            set_lr(run.optimizers, rates[-1] / settings.lr)
+            train_step(run, model.train(), images, labels, weight=1.0)
+            mean = 0.9 * mean + 0.1 * run.loss.item()
+            losses.append(mean / (1 - 0.9 ** len(rates)))
+            if not losses[-1] < 4 * min(losses):
+                break
     return rates, losses, suggest_lr(rates, losses)
 
 # %% ../nbs/35_lr_finder.ipynb #94d5efff

@@ -6,7 +6,7 @@
 __all__ = ['PRESETS', 'FREE', 'find_preset', 'package_folder', 'list_pretrained', 'check_run']
 
 # %% ../nbs/31_presets.ipynb #6402b434
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -49,6 +49,7 @@ def find_preset(
     "Return the settings of that name; raise `UserError` for a change that contradicts them"
     preset = PRESETS[check_name("preset", name, PRESETS)]
     for key, value in changes.items():
+        check_name("setting", key, [f.name for f in fields(Settings)])
         fixed = getattr(preset, key)
         if key not in FREE and value != fixed:
             contradiction = f"preset {name!r} has {key} {fixed!r}, not {value!r}"

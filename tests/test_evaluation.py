@@ -1,0 +1,80 @@
+"Evaluation: counts, shares and pictures of four images by hand; what may not be written."
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from vit_mnist.core import UserError
+from vit_mnist.data import Split
+from vit_mnist.evaluation import Evaluation, evaluate, plot_confusion, plot_mistakes
+
+IMAGES = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 1, 28, 28)
+SPLIT = Split(IMAGES, torch.tensor([0, 0, 1, 2]), ("a", "b", "c", "none"))
+SHARES = torch.tensor([[0.7, 0.2, 0.1, 0], [0.1, 0.6, 0.3, 0], [0.5, 0.4, 0.1, 0], [0, 0, 1, 0]])
+
+
+@pytest.fixture
+def evaluation():
+    return Evaluation(SPLIT, SHARES, 0.5)
+
+
+def test_every_number_is_the_one_counted_by_hand(evaluation):
+    assert evaluation.mistakes.tolist() == [1, 2]  # the true class got 10 %, then 40 %
+    metrics = json.loads(json.dumps(evaluation.metrics))
+    assert (metrics["accuracy"], metrics["right"], metrics["loss"]) == (0.5, 2, 0.5)
+    assert metrics["confusion"] == [[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    rows = {name: list(row.values()) for name, row in metrics["per_class"].items()}
+    assert rows == {
+        "a": [0.5, 0.5, 0.5, 2],
+        "b": [0, 0, 0, 1],
+        "c": [1, 1, 1, 1],
+        "none": [None, None, None, 0],
+    }
+
+
+@pytest.mark.parametrize("confidence, z", [(0.95, 1.959964), (0.99, 2.575829)])
+def test_the_interval_is_wilsons(evaluation, confidence, z):
+    half = z * (0.25 / 4 + z**2 / 64) ** 0.5 / (1 + z**2 / 4)  # around one half, of four images
+    assert evaluation.interval(confidence) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+    assert "50.00 % of 4 images right (95 % interval by Wilson: 15.00 to 85.00 %)" in repr(
+        evaluation
+    )
+
+
+def test_mistakes_alone_are_coloured_and_all_counts_are_written(evaluation):
+    axis = plot_confusion(evaluation).axes[0]
+    (shown,) = axis.images
+    assert (~shown.get_array().mask).nonzero()[0].tolist() == [0, 1]
+    assert (shown.get_clim(), shown.cmap.name) == ((0, 1), "cividis_r")  # the more, the darker
+    written = {text.get_position(): (text.get_text(), text.get_color()) for text in axis.texts}
+    correct, mistaken = ("1", "gray"), ("1", "white")
+    assert written == {(0, 0): correct, (1, 0): mistaken, (0, 1): mistaken, (2, 2): correct}
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted class", "true class")
+
+
+def test_the_worst_mistake_comes_first_with_both_classes(evaluation):
+    fig = plot_mistakes(evaluation, n=1)
+    assert fig._suptitle.get_text() == "the worst 1 of 2 mistakes"
+    assert fig.axes[0].get_title() == "a, predicted b\n60 %"
+    assert fig.axes[0].images[0].get_array().max() == 1 and not fig.axes[1].images
+
+
+def test_a_model_in_training_is_evaluated_and_goes_on_training():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(784, 4)).train()
+    model[2].weight.data.zero_()
+    model[2].bias.data = torch.tensor([3.0, 1, 1, 1]).log()
+    result = evaluate(model, SPLIT, batch_size=3)
+    assert torch.allclose(
+        result.probabilities, torch.tensor([0.5, 1 / 6, 1 / 6, 1 / 6]).expand(4, 4)
+    )
+    assert result.loss == pytest.approx((2 * 0.693147 + 2 * 1.791759) / 4, abs=1e-5)
+    assert model.training and model[1].training
+
+
+def test_a_folder_that_is_a_file_is_one_line_and_stays_as_it_is(evaluation, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match="can't write to .*file.*name a folder"):
+        evaluation.save(tmp_path / "file")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]

@@ -1,0 +1,74 @@
+"Pad: drawings as the browser sends them, a clean sheet, what is kept, and what is told back."
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from vit_mnist.digits import prepare_digit
+from vit_mnist.model import create_model
+from vit_mnist.pad import DigitPad
+
+STROKE = np.zeros((140, 140), np.uint8)
+STROKE[20:120, 60:75] = 255
+
+
+@pytest.fixture
+def pad():
+    "Make a pad that notes in `told` what it sends to the page"
+    pad = DigitPad(create_model("vit", seed=0, size="tiny").eval(), methods=["ink"])
+    pad.told = []
+    pad.explorer.send = lambda content, buffers=None: pad.told.append(content)
+    pad.paper.send = pad.told.append
+    return pad
+
+
+def held(pad):
+    "Read the data of the explorer's page"
+    page = pad.explorer.html(images=9, script=False)
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
+
+
+def receive(pad, content, pixels=None):
+    "Let the pad get a message from the page, as ipywidgets hands it on"
+    buffers = [] if pixels is None else [memoryview(pixels.tobytes())]
+    pad.paper._handle_custom_msg(content, buffers)
+
+
+def test_a_drawing_is_shown_as_the_model_sees_it_and_a_clean_sheet_is_empty(pad):
+    pad.draw(STROKE)
+    kept = pad.keep()
+    pad.explorer.image = 1
+    receive(pad, {"drawing": 140, "empty": False}, STROKE.T.copy())
+    assert torch.equal(pad.image, prepare_digit(STROKE.T))
+    assert torch.equal(pad.explorer.images[0], pad.image) and pad.explorer.image == 0
+    assert pad.told[-1] == {"seen": True}  # so that the page sends the next one
+    receive(pad, {"drawing": 140, "empty": True})
+    assert pad.image is None and not pad.explorer.images[0].any()
+    assert torch.equal(pad.explorer.images[1], kept)
+
+
+def test_kept_drawings_are_counted_and_named(pad):
+    pad.draw(STROKE)
+    for count in 1, 2:
+        receive(pad, {"keep": True})
+        assert repr(pad) == f"DigitPad: {count} drawings kept"
+    assert torch.equal(pad.keep(label=7), prepare_digit(STROKE))
+    images = held(pad)["images"]
+    assert [image["title"] for image in images] == ["drawing", "drawn 1", "drawn 2", "drawn 3"]
+    assert [image["label"] for image in images] == [None, None, None, 7]
+
+
+def test_nothing_to_keep_is_told_to_the_page_which_may_go_on(pad):
+    receive(pad, {"keep": True})
+    assert pad.told == [{"problem": "nothing is drawn yet"}, {"seen": True}]
+    assert len(pad.explorer.images) == 1
+
+
+def test_options_reach_the_explorer(pad):
+    data = held(pad)
+    assert [method["name"] for method in data["methods"]] == ["ink"]
+    assert data["title"] == "What the model makes of it"
+    assert pad.children == (pad.paper, pad.explorer)

@@ -1,0 +1,84 @@
+"Runs: folders written by hand are filtered and sorted; settings, names, and what is broken."
+
+import json
+
+import pytest
+
+from vit_mnist.core import UserError
+from vit_mnist.model import create_model, save_model
+from vit_mnist.runs import is_pretrained, list_runs, open_data, open_model, run_settings
+
+
+@pytest.fixture
+def runs(tmp_path):
+    "Make three run folders, one without results, and what is no run beside them"
+    for name, settings, metrics in (
+        (
+            "a",
+            {"model": "vit", "seed": 2, "model_args": {"depth": 2, "seed": 9}},
+            {"valid_accuracy": 0.8},
+        ),
+        ("b", {"model": "cnn", "seed": 3}, {"valid_accuracy": 0.9}),
+        ("c", {"model": "simple_vit", "seed": 2}, None),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"settings": settings}))
+        if metrics:
+            (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("no run")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "options, names",
+    [
+        ({}, ["b", "a", "c"]),  # the best first, those without a result last
+        ({"ascending": True}, ["a", "b", "c"]),
+        ({"model": "*vit"}, ["a", "c"]),
+        ({"model": "vit"}, ["a"]),  # a name is the whole name
+        ({"seed": 2, "valid_accuracy": 0.8}, ["a"]),
+        ({"seed": "2"}, ["a", "c"]),  # as typed in a shell
+        ({"sort": "seed", "ascending": True, "model": "[!c]*"}, ["a", "c"]),
+    ],
+)
+def test_runs_are_filtered_and_sorted(runs, options, names):
+    assert list(list_runs(runs, **options).index) == names
+
+
+def test_a_column_of_the_question_is_shown_and_an_unknown_one_refused(runs):
+    assert "depth" not in list_runs(runs) and list_runs(runs, sort="depth").depth["a"] == 2
+    assert list_runs(runs, depth=2).columns[-2:].tolist() == ["test_accuracy", "depth"]
+    with pytest.raises(UserError, match="unknown column 'dept'; did you mean 'depth'"):
+        list_runs(runs, sort="dept")
+
+
+def test_settings_are_those_of_the_run_before_those_of_its_model(runs):
+    assert run_settings(runs / "a") == {"depth": 2, "seed": 2, "model": "vit"}
+    assert run_settings(runs / "a" / "metrics.json") == run_settings(runs / "a")
+
+
+def test_a_file_or_folder_of_ones_own_goes_before_weights_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_pretrained("fast") and run_settings("fast")["model"] == "cct"
+    save_model(create_model("cnn", seed=0), tmp_path / "fast" / "model.safetensors")
+    assert not is_pretrained("fast") and run_settings("fast") == {}
+    model = open_model("fast")
+    assert model.spec.name == "cnn" and not model.training
+
+
+@pytest.mark.parametrize("given, kept", [(500, 500), (True, 10_000), ("many", 10_000)])
+def test_validation_images_are_as_many_as_the_run_kept(tmp_path, given, kept):
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {"valid_size": given}}))
+    data = open_data(tmp_path)
+    assert (len(data.valid), len(data.train)) == (kept, 60_000 - kept)
+
+
+def test_a_folder_that_is_no_run_says_why(runs):
+    for name, why in {
+        "empty": "not a run folder",
+        "c": "not finished",
+        "d": "no run .*fast",
+    }.items():
+        with pytest.raises(UserError, match=why):
+            open_model(runs / name)

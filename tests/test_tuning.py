@@ -1,0 +1,120 @@
+"Tuning: a study made by hand is read, drawn, saved and measured; what a search may not begin with."
+
+import json
+from dataclasses import replace
+
+import optuna
+import pytest
+from matplotlib.colors import to_hex
+
+from vit_mnist.core import UserError
+from vit_mnist.settings import Settings, read_settings
+from vit_mnist.tuning import (
+    best_settings,
+    importances,
+    open_study,
+    plot_importances,
+    plot_parallel,
+    plot_search,
+    save_search,
+    search_rows,
+    tune,
+)
+
+BASE = Settings(epochs=2, model_args={"heads": 2}, seed=5)
+RATES = optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)
+DEPTHS = optuna.distributions.IntDistribution(2, 6)
+
+
+def study_of(*trials):
+    "Make a study of trials: accuracy (None: stopped early), learning rate, depth, curve"
+    study = open_study(base=BASE)
+    for value, lr, depth, curve in trials:
+        trial = optuna.trial.create_trial(
+            state=optuna.trial.TrialState["PRUNED" if value is None else "COMPLETE"],
+            value=value,
+            params={"lr": lr, "model_args.depth": depth},
+            distributions={"lr": RATES, "model_args.depth": DEPTHS},
+            intermediate_values=dict(enumerate(curve)),
+        )
+        study.add_trial(trial)
+    return study
+
+
+@pytest.fixture
+def study():
+    return study_of(
+        (0.9, 1e-2, 4, [0.7, 0.9]),
+        (None, 1e-1, 2, [0.2]),
+        (0.8, 1e-3, 6, [0.5, 0.8]),
+        (0.95, 1e-4, 5, [0.9, 0.95]),
+    )
+
+
+def test_the_best_trial_is_laid_over_what_the_search_left_alone(study):
+    assert best_settings(study) == replace(BASE, lr=1e-4, model_args={"heads": 2, "depth": 5})
+    stopped = {"number": 1, "state": "PRUNED", "value": None, "curve": [0.2]}
+    assert search_rows(study)[1] == {**stopped, "params": {"lr": 1e-1, "model_args.depth": 2}}
+
+
+def test_mistakes_are_drawn_with_the_best_so_far(study):
+    axis = plot_search(search_rows(study)).axes[0]
+    done, stopped, best = [list(zip(*line.get_data())) for line in axis.lines]
+    assert done == [(0, pytest.approx(10)), (2, pytest.approx(20)), (3, pytest.approx(5))]
+    assert stopped == [(1, pytest.approx(80))]
+    assert best == [(0, pytest.approx(10)), (2, pytest.approx(10)), (3, pytest.approx(5))]
+    assert (axis.get_yscale(), axis.lines[2].get_drawstyle()) == ("log", "steps-post")
+
+
+def test_lines_go_through_each_settings_axis_the_best_drawn_last_and_widest(study):
+    fig = plot_parallel(search_rows(study))
+    lines = [line for line in fig.axes[0].lines if list(line.get_xdata()) == [0, 1]]
+    heights = [list(line.get_ydata()) for line in lines]
+    assert heights == [[0.5, 1], [1, 0], [0, 0.5]]  # 80, 90 and 95 %: of three rates, three depths
+    assert [line.get_linewidth() for line in lines] == [1, 1, 3]
+    assert (to_hex(lines[0].get_color()), to_hex(lines[2].get_color())) == ("#440154", "#fde725")
+    assert [label.get_text() for label in fig.axes[0].get_xticklabels()] == ["lr", "depth"]
+    assert [text.get_text() for text in fig.axes[0].texts] == ["0.0001", "0.01", "4", "6"]
+
+
+def test_what_decides_has_the_larger_share_and_nothing_where_all_are_alike():
+    depths = [2, 6, 3, 5, 4, 2, 6, 3]
+    rates = [10.0 ** -(2 + i % 3) for i in range(8)]
+    study = study_of(*((0.5 + d / 20, rate, d, [0.5]) for d, rate in zip(depths, rates)))
+    shares = importances(study)
+    assert list(shares) == ["model_args.depth", "lr"] and sum(shares.values()) == pytest.approx(1)
+    assert shares == importances(study) and shares["model_args.depth"] > 0.8
+    bars = plot_importances(shares).axes[0]
+    assert [label.get_text() for label in bars.get_yticklabels()] == [
+        "lr",
+        "model_args.depth",
+    ]  # upwards
+    alike = study_of((0.5, 1e-2, 2, [0.5]), (0.5, 1e-3, 3, [0.5]))
+    assert importances(alike) == {"lr": 0, "model_args.depth": 0}
+
+
+def test_a_single_finished_trial_is_saved_without_importances(tmp_path):
+    single = study_of((0.9, 1e-2, 4, [0.9]), (None, 1e-1, 2, [0.2]))
+    save_search(single, tmp_path / "search")
+    names = sorted(path.name for path in (tmp_path / "search").iterdir())
+    assert names == ["best.json", "history.png", "parallel.png", "trials.json"]
+    assert read_settings(tmp_path / "search" / "best.json") == best_settings(single)
+    assert json.loads((tmp_path / "search" / "trials.json").read_text()) == search_rows(single)
+    with pytest.raises(UserError, match="two finished trials"):
+        importances(single)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"trials": 0}, "trials must be 1 or more, not 0"),
+        ({"base": Settings(valid_size=0)}, "valid_size is 0"),
+        ({"base": Settings(snapshots=(1,))}, "leave out snapshots"),
+        ({"base": Settings(model="vti")}, "did you mean 'vit'"),
+        ({"space": {"model_arg.depth": (2, 6)}}, "did you mean 'model_args'"),
+    ],
+)
+def test_a_search_that_cannot_begin_makes_no_database(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        tune(url=f"sqlite:///{tmp_path / 'study.db'}", **options)
+    assert list(tmp_path.iterdir()) == []
