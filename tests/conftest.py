@@ -80,6 +80,23 @@ def run_script(*words, before=(), **kwargs):
     return run_words(forked_words(*words, before=before), **kwargs)
 
 
+# vit_mnist_train with fewer images in the final test: it says no less of how the command works
+BRIEF = """
+from dataclasses import replace
+from vit_mnist import cli, training
+load_data = training.load_data
+def load_less(*args, **kwargs):
+    data = load_data(*args, **kwargs)
+    return replace(data, test=data.test.take(500))
+training.load_data = load_less
+"""
+
+
+def run_brief(*options, **kwargs):
+    "Run vit_mnist_train with 500 test images"
+    return run_script("python", "-c", f"{BRIEF}cli.vit_mnist_train()", *options, **kwargs)
+
+
 def start_script(*words, before=(), **kwargs):
     "Run an installed script, or `python -c`, as a person does: as a process of its own"
     name = sys.executable if words[0] == "python" else SCRIPTS / words[0]
@@ -94,6 +111,11 @@ def forked():
 @pytest.fixture(scope="session")
 def script():
     return run_script
+
+
+@pytest.fixture(scope="session")
+def brief_train():
+    return run_brief
 
 
 @pytest.fixture(scope="session")

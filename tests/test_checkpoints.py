@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import BRIEF
 from forked import PRELOADED
 
 from vit_mnist.callbacks import Callback
@@ -113,6 +114,8 @@ def go(folder, settings, log, point=None):
     "A run, from the beginning or from where it was"
     from vit_mnist.training import train
 
+    if settings != SMALL:  # that is compared with a run of the command
+        exec(BRIEF, {})
     if point:
         arm(point)
     begun = (folder / "config.json").exists()

@@ -32,6 +32,8 @@ def test_every_number_is_the_one_counted_by_hand(evaluation):
         "c": [1, 1, 1, 1],
         "none": [None, None, None, 0],
     }
+    html = evaluation._repr_html_()
+    assert "<td>0.5000</td>" in html and html.count("<td>\u2013</td>") == 3  # not "NaN"
 
 
 @pytest.mark.parametrize("confidence, z", [(0.95, 1.959964), (0.99, 2.575829)])
@@ -44,14 +46,16 @@ def test_the_interval_is_wilsons(evaluation, confidence, z):
 
 
 def test_mistakes_alone_are_coloured_and_all_counts_are_written(evaluation):
-    axis = plot_confusion(evaluation).axes[0]
+    axis, bar = plot_confusion(evaluation).axes
     (shown,) = axis.images
     assert (~shown.get_array().mask).nonzero()[0].tolist() == [0, 1]
     assert (shown.get_clim(), shown.cmap.name) == ((0, 1), "cividis_r")  # the more, the darker
     written = {text.get_position(): (text.get_text(), text.get_color()) for text in axis.texts}
     correct, mistaken = ("1", "gray"), ("1", "white")
     assert written == {(0, 0): correct, (1, 0): mistaken, (0, 1): mistaken, (2, 2): correct}
-    assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted class", "true class")
+    labels = axis.get_xlabel(), axis.get_ylabel(), bar.get_ylabel()
+    assert labels == ("predicted class", "true class", "mistakes")
+    assert axis.get_xticklabels()[0].get_rotation() == 90  # "none" is long
 
 
 def test_the_worst_mistake_comes_first_with_both_classes(evaluation):

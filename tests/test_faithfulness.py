@@ -9,6 +9,7 @@ from vit_mnist.core import UserError
 from vit_mnist.data import load_data
 from vit_mnist.faithfulness import (
     accuracy_curve,
+    area_between,
     area_under_curve,
     bootstrap,
     class_discrimination,
@@ -49,6 +50,9 @@ def test_a_class_is_followed_from_the_whole_image_to_none_of_it_and_back():
         assert torch.allclose(down, curve.expand(2, 5), atol=1e-6)
     up = insertion_curve(Count(), ONES, RANDOM, **options)
     assert torch.allclose(up, expected.flip(0).expand(2, 5), atol=1e-6)
+    assert deletion_curve(Count(), ONES, RANDOM).shape == (2, 13)  # where nothing is said
+    # what counts patches does not care which of them go first
+    assert not area_between(Count(), ONES, RANDOM, fill=BLANK).any()
 
 
 def test_accuracy_is_counted_at_each_tenth_for_each_images_label():
@@ -124,4 +128,6 @@ def test_curves_are_drawn_as_means_with_bands_of_one_colour_and_a_line_of_their_
     band = axis.collections[0].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == (0.5, 1)
     assert (axis.get_title(), axis.get_ylim()[0]) == ("two", 0)
+    assert axis.get_xlabel() == "patches removed, %"
+    assert axis.get_ylabel() == "probability of the predicted class"
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]

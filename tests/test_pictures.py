@@ -67,8 +67,10 @@ def test_distance_is_measured_on_the_image_with_its_border_and_among_places():
 
 
 def test_the_mean_of_a_class_says_which_layer_and_head():
-    split = load_data().test.take(4)  # 7, 2, 1, 0
-    fig = plot_class_attention(load_pretrained("explain"), split, layer=0)
+    split, model = load_data().test.take(4), load_pretrained("explain")  # 7, 2, 1, 0
+    last = plot_class_attention(model, split)._suptitle.get_text()
+    assert last == "Mean attention of the last layer over 4 images"
+    fig = plot_class_attention(model, split, layer=0)
     assert fig._suptitle.get_text() == "Mean attention of layer 0 over 4 images"
     assert [fig.axes[10 * row].texts[0].get_text() for row in (1, 4)] == ["head 0", "head 3"]
     assert torch.equal(torch.tensor(fig.axes[2].images[0].get_array().data), split.images[1, 0])
@@ -87,7 +89,8 @@ def test_filters_and_positions_are_drawn_with_zero_in_the_middle_of_the_colours(
     model[0].weight.data = rows[:, None, None].expand(4, 1, 2, 2)
     first, second = plot_patch_filters(model, n=2).axes
     assert [first.get_title(), second.get_title()] == ["80 %", "20 %"]  # 8 and 2 of 10
-    assert first.images[0].get_clim() == pytest.approx((-(0.5**0.5), 0.5**0.5))
+    for axis in first, second:
+        assert axis.images[0].get_clim() == pytest.approx((-(0.5**0.5), 0.5**0.5))
     tiles = plot_position_similarity(model).axes[0].images[0]
     assert tiles.get_array()[:2, :2].tolist() == [[1, 0], [pytest.approx(0.6), pytest.approx(-0.6)]]
     assert tiles.get_clim() == pytest.approx((-0.8, 0.8))

@@ -59,11 +59,11 @@ def test_a_map_is_what_the_formula_gives(method, options, expected):
 
 
 def test_who_answers_is_followed_through_tokens_without_a_place():
-    both, cls = Tokens((1, 2), before=("cls",)), Tokens(before=("cls",))
-    pool = torch.tensor([[[0.5, 0.2, 0.3]]])
-    below = torch.tensor([[[0.0, 0.4, 0.6], [0.0, 1, 0], [0.5, 0, 0.5]]])
-    layouts = AttentionLayout(both), AttentionLayout(cls, both)
-    assert torch.allclose(follow([below, pool], layouts), torch.tensor([[[0.4, 0.45]]]))
+    both = Tokens((1, 2), before=("cls",), after=("register",))
+    pool = torch.tensor([[[0.5, 0.2, 0.2, 0.1]]])
+    below = torch.tensor([[[0.0, 0.4, 0.5, 0.1], [0, 1, 0, 0], [0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5]]])
+    layouts = AttentionLayout(both), AttentionLayout(Tokens(before=("cls",)), both)
+    assert torch.allclose(follow([below, pool], layouts), torch.tensor([[[0.45, 0.35]]]))
     assert readout(Tokens((1, 2), ("cls",), ("cls",))).tolist() == [0.5, 0, 0, 0.5]
 
 

@@ -195,6 +195,13 @@ def test_parts_of_a_batch_add_up_to_the_batch(base):
     assert distance(fitted(replace(BASE, **SAME))[1], base) < 2e-5
 
 
+def test_a_batch_goes_through_the_model_in_parts():
+    sizes, model = set(), small_vit()
+    model.register_forward_pre_hook(lambda model, args: sizes.add(len(args[0])))
+    fit(model, TRAIN, None, replace(BASE, **SAME))
+    assert max(sizes) == BASE.batch_size // SAME["accumulate"]
+
+
 def test_a_large_norm_is_clipped_and_a_small_one_is_not(base):
     assert distance(fitted(replace(BASE, clip_norm=1e6))[1], base) < 2e-5
 

@@ -197,10 +197,10 @@ def test_layout_has_the_shapes_of_the_model(name, batch):
 
 
 @pytest.mark.parametrize("name", ["deepvit", "mp3", "simple_uvit", "cait", "pit", "max_vit"])
-def test_the_command_trains_one_of_each_layout(name, tmp_path, script):
+def test_the_command_trains_one_of_each_layout(name, tmp_path, brief_train):
     options = "--limit 512 --epochs 1 --valid-size 0 --device cpu".split()
     size = ["--model-args", '{"size": "tiny"}']
-    done = script("vit_mnist_train", "--model", name, *size, *options, "--out", tmp_path / "run")
+    done = brief_train("--model", name, *size, *options, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
     assert load_model(tmp_path / "run").spec.name == name

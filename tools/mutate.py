@@ -15,6 +15,7 @@ import importlib.abc
 import importlib.util
 import json
 import linecache
+import multiprocessing
 import os
 import random
 import re
@@ -23,7 +24,9 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -215,21 +218,36 @@ def fork(function):
     os._exit(0)
 
 
-def run_all(jobs, workers, bar):
-    "Run functions in children, `workers` at a time; list True for those that raised nothing"
-    results, running, waiting = [None] * len(jobs), {}, list(enumerate(jobs))
-    while waiting or running:
-        while waiting and len(running) < workers:
-            i, job = waiting.pop(0)
-            running[fork(job)] = i
-        pid, status = os.wait()
-        if pid in running:
-            results[running.pop(pid)] = status == 0
-            bar.update()
+def survive(jobs, bar):
+    "Run functions in children, one after the other; list True for those that raised nothing"
+    results = []
+    for job in jobs:
+        before = contents(tempfile.gettempdir())
+        results.append(os.waitpid(fork(job), 0)[1] == 0)
+        put_back(tempfile.gettempdir(), before)
+        bar.update()
     return results
 
 
-def try_notebook(path, chosen, workers, bar):
+def contents(folder):
+    "Read what is in a folder: bytes of files, None for folders, by path"
+    paths = sorted(Path(folder).rglob("*"))
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
+def put_back(folder, before):
+    "Make a folder what it was; files keep their place on the disk, since some may be open"
+    for path in sorted(Path(folder).rglob("*"), reverse=True):
+        if path not in before:
+            path.rmdir() if path.is_dir() else path.unlink()
+    for path, content in before.items():
+        if content is None:
+            path.mkdir(exist_ok=True)
+        elif not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+
+
+def try_notebook(path, chosen, bar):
     "List the mutants that the notebook does not notice"
     os.chdir(path.parent)
     namespace, sources, survivors = {"__name__": "__main__"}, cells(path), []
@@ -241,18 +259,22 @@ def try_notebook(path, chosen, workers, bar):
             for later, _ in sources[k + 1 :]:
                 execute(later, namespace)
 
-        results = run_all([lambda m=m: run_changed(m) for m in here], workers, bar)
+        results = survive([lambda m=m: run_changed(m) for m in here], bar)
         survivors += [mutant for mutant, survived in zip(here, results) if survived]
         execute(source, namespace)
     return survivors
 
 
 def in_its_own_process(function, *args):
-    "Call a function that returns JSON in a child: this process must not import the package"
-    with tempfile.NamedTemporaryFile("w+") as file:
+    """Call a function that returns JSON in a child that has a folder for temporary files.
+
+    This process must not import the package, nor see what a notebook leaves behind.
+    """
+    with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile("w+") as file:
         pid = os.fork()
         if pid == 0:
             try:
+                tempfile.tempdir = os.environ["TMPDIR"] = folder
                 Path(file.name).write_text(json.dumps(function(*args)))
             except BaseException:
                 traceback.print_exc()
@@ -316,29 +338,31 @@ def equivalent():
     return {line for line in lines if line and not line.startswith("#")}
 
 
-def mutate(module, sample, seed, workers):
+def mutate(module, sample, seed):
     "Return what becomes of a module's mutants"
     start = time.monotonic()
     (path,) = (ROOT / "nbs").glob(f"[0-9][0-9]_{module}.ipynb")
     sources, known = cells(path), equivalent()
-    whole = [
-        m for k, (source, exported) in enumerate(sources) if exported for m in mutants(k, source)
-    ]
+    exported = [(k, source) for k, (source, exported) in enumerate(sources) if exported]
+    whole = [mutant for k, source in exported for mutant in mutants(k, source)]
     mine = [mutant for mutant in whole if f"{module}: {mutant.what}" not in known]
     drawn = random.Random(seed).sample(mine, min(sample or len(mine), len(mine)))
     with tqdm(total=len(drawn), desc=module, leave=False, disable=None) as bar:
 
         def unnoticed():
-            return [drawn.index(mutant) for mutant in try_notebook(path, drawn, workers, bar)]
+            return [drawn.index(mutant) for mutant in try_notebook(path, drawn, bar)]
 
         survivors = [drawn[i] for i in in_its_own_process(unnoticed)]
     tests = {*MODULES.get(module, []), f"tests/test_{module}.py"}
     tests = sorted(test for test in tests if (ROOT / test).exists())
     if tests:
         texts = [in_module(module, sources[mutant.cell][0], mutant) for mutant in survivors]
-        with tqdm(total=len(texts), desc=f"{module}: {len(tests)} files", leave=False) as bar:
-            jobs = [lambda text=text: try_tests(module, text, tests) for text in texts]
-            results = run_all(jobs, workers, bar)
+        with tqdm(total=len(texts), desc=f"{module}, tests", leave=False, disable=None) as bar:
+
+            def unnoticed_by_tests():
+                return survive([lambda t=text: try_tests(module, t, tests) for text in texts], bar)
+
+            results = in_its_own_process(unnoticed_by_tests)
         survivors = [mutant for mutant, survived in zip(survivors, results) if survived]
     return {
         "module": module,
@@ -366,7 +390,7 @@ if __name__ == "__main__":
     parser.add_argument("modules", nargs="*", default=list(MODULES), help="default: all of MODULES")
     parser.add_argument("--sample", type=int, default=0, help="mutants a module, drawn; 0: all")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--workers", type=int, default=2, help="children at a time")
+    parser.add_argument("--workers", type=int, default=2, help="modules at a time")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args()
     os.environ.update(IN_TEST="1", OMP_NUM_THREADS="1", WANDB_MODE="disabled", MPLBACKEND="agg")
@@ -377,10 +401,13 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     sys.path.insert(0, str(ROOT))
     results = []
-    for module in options.modules:
-        results.append(mutate(module, options.sample, options.seed, options.workers))
-        print(told(results[-1]), flush=True)
-        if options.out:
-            options.out.write_text(json.dumps(results, indent=1) + "\n")
+    fork_context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(options.workers, fork_context) as pool:
+        ask = partial(mutate, sample=options.sample, seed=options.seed)
+        for result in pool.map(ask, options.modules):
+            results.append(result)
+            print(told(result), flush=True)
+            if options.out:
+                options.out.write_text(json.dumps(results, indent=1) + "\n")
     tried, killed = (sum(result[key] for result in results) for key in ("tried", "killed"))
     print(f"{killed} of {tried} killed: {100 * killed / max(1, tried):.1f} %")

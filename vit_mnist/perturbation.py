@@ -39,8 +39,9 @@ def occlusion(
     "Compute occlusion (Zeiler and Fergus, 2014)"
     if size is not None:
         warnings.warn("occlusion: size is now patch_size", DeprecationWarning, stacklevel=2)
+        patch_size = size
     height, width = images.shape[2:]
-    side = patch_size or size or about(model).patch_side(height)
+    side = about(model).patch_side(height) if patch_size is None else patch_size
     if side < 1 or height % side or width % side:
         raise UserError(f"patch_size must divide the image's {height} pixels, and {side} does not")
     cover = fill_image(model, fill, images)

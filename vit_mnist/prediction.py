@@ -36,7 +36,7 @@ class Prediction:
         return {"file": self.file, "digit": self.name, "probabilities": rounded}
 
     def __repr__(self):  # the most probable class first, then others of at least 1 %
-        order = self.probabilities.argsort(descending=True)
+        order = self.probabilities.argsort(descending=True, stable=True)
         shown = order[: max(1, int((self.probabilities >= 0.01).sum()))]
         return ", ".join(f"{self.classes[i]} ({100 * self.probabilities[i]:.1f} %)" for i in shown)
 
