@@ -18,6 +18,11 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 SHARED = "VIT_MNIST_TEST_SHARED"  # a folder for all processes of this session
+LONGEST = [
+    *("test_zoo", "test_browser", "test_checkpoints", "test_predict", "test_tracking", "test_site"),
+    *("test_experiments", "test_package", "test_explanation", "test_cli", "test_distribution"),
+]
+HANGS = 1800  # seconds after which a process counts as hanging, however slow the machine
 PARENT = "VIT_MNIST_TEST_PARENT"  # the process number of pytest itself
 FORKED = Path(__file__).with_name("forked.py")
 SCRIPTS = Path(sys.executable).parent
@@ -43,6 +48,11 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ[SHARED], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    "Begin with the files that take longest, so that two processes end together"
+    items.sort(key=lambda item: (LONGEST + [item.path.stem]).index(item.path.stem))
 
 
 @contextmanager
@@ -72,7 +82,9 @@ def forked_words(*words, before=()):
 
 def run_words(words, **kwargs):
     "Run a process to its end and keep what it prints"
-    return subprocess.run(words, **{"capture_output": True, "text": True, "timeout": 600, **kwargs})
+    return subprocess.run(
+        words, **{"capture_output": True, "text": True, "timeout": HANGS, **kwargs}
+    )
 
 
 def run_script(*words, before=(), **kwargs):

@@ -18,6 +18,7 @@ from vit_pytorch.recorder import Recorder
 from vit_pytorch.vit import Transformer
 from vit_pytorch.vit_nd import ViTND
 from vit_pytorch import vit_nd_masking
+from conftest import HANGS
 
 from vit_mnist.attention import record_attention
 from vit_mnist.data import load_data
@@ -395,7 +396,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.slow
 def test_ten_thousand_images_in_less_than_two_gigabytes():
     done = subprocess.run(
-        [sys.executable, "-c", STREAM], capture_output=True, text=True, timeout=600, check=True
+        [sys.executable, "-c", STREAM], capture_output=True, text=True, timeout=HANGS, check=True
     )
     kilobytes = int(done.stdout) // (1024 if sys.platform == "darwin" else 1)
     print(f"peak memory {kilobytes / 2**20:.2f} GB")

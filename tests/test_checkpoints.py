@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BRIEF
+from conftest import BRIEF, HANGS
 from forked import PRELOADED
 
 from vit_mnist.callbacks import Callback
@@ -133,7 +133,7 @@ def start(function, *args):
 
 
 def finish(process):
-    process.join(600)
+    process.join(HANGS)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
 
@@ -297,7 +297,7 @@ def test_sigterm_writes_a_checkpoint_and_the_command_it_names_resumes(
     while not (folder / "config.json").exists() and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
-    last = process.communicate(timeout=300)[1].splitlines()[-1]
+    last = process.communicate(timeout=HANGS)[1].splitlines()[-1]
     assert process.returncode == 128 + signal.SIGTERM
     assert last.startswith("vit_mnist_train: stopped after step")
     assert last.endswith(f"vit_mnist_train --resume {folder}")

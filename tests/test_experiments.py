@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import HANGS
 from vit_mnist.cli import _given, _options, vit_mnist_train
 from vit_mnist.settings import Settings
 from vit_mnist.tuning import find_space, open_study, search_rows, tune
@@ -325,7 +326,7 @@ def test_a_killed_worker_loses_only_its_own_trial(tmp_path, forked):
                 if trial.state.is_finished()
             }
             dying.send_signal(signal.SIGKILL)
-            assert other.wait(300) == 0
+            assert other.wait(HANGS) == 0
     time.sleep(3)  # longer than the two heartbeats after which a worker counts as dead
     study = tune(7, url, base=BASE, space=SPACE, heartbeat=1)
     over = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]

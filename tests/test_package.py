@@ -12,6 +12,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from conftest import HANGS
 
 ROOT = Path(__file__).parent.parent
 UV = Path(sys.executable).with_name("uv")
@@ -114,7 +115,7 @@ def test_wheel_trains_where_nothing_else_is(built, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=HANGS,
     )
     assert done.returncode == 0 and "test accuracy" in done.stdout, done.stderr
     assert (tmp_path / "run" / "model.safetensors").stat().st_size > 100_000

@@ -12,6 +12,7 @@ from time import perf_counter
 
 import pytest
 from PIL import Image
+from conftest import HANGS
 from vit_mnist.data import load_data
 
 TEST = load_data().test
@@ -107,7 +108,7 @@ def test_bad_images_are_one_line_each_and_the_good_ones_are_answered(
     env = {**os.environ, "MEMORY": str(tmp_path / "memory")}
     predict = Path(sys.executable).parent / "vit_mnist_predict"
     words = [*unprivileged, sys.executable, "-c", MEASURE, predict, "fast", *names]
-    options = {"capture_output": True, "text": True, "timeout": 600}
+    options = {"capture_output": True, "text": True, "timeout": HANGS}
     done = subprocess.run(words, cwd=folder, env=env, **options)
     assert done.returncode == 1
     answered = dict(line.split(": ", 1) for line in done.stdout.splitlines())
@@ -151,7 +152,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path, trained):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(words, cwd=tmp_path, **pipes) as process:
         process.stdout.close()
-        assert (process.stderr.read(), process.wait(timeout=600)) == (b"", 1)
+        assert (process.stderr.read(), process.wait(timeout=HANGS)) == (b"", 1)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -207,7 +208,7 @@ def test_predict_starts_in_at_most_one_and_a_half_times_import_torch(tmp_path, t
     for _ in range(4):  # the best of a few, alternating: other processes may be running
         for name, words in commands.items():
             start = perf_counter()
-            subprocess.run(words, check=True, capture_output=True, timeout=600)
+            subprocess.run(words, check=True, capture_output=True, timeout=HANGS)
             best[name] = min(best[name], perf_counter() - start)
         if best["predict"] <= 1.5 * best["torch"]:
             break

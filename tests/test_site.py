@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from fastcore.docments import docments
 from test_browser import click_patch, element, pictures, text
+from conftest import HANGS
 
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +34,7 @@ def site():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=HANGS,
     )
     assert built.returncode == 0, built.stdout + built.stderr
     return ROOT / "_docs"

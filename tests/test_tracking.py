@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import HANGS
 
 from vit_mnist.settings import Settings
 from vit_mnist.tracking import read_tracked
@@ -152,7 +153,7 @@ def test_no_process_of_an_offline_run_tries_a_connection(place):
             env=place[1],
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANGS,
         )
         assert done.returncode == 0, done.stderr
         return int(done.stdout)

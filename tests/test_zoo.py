@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import HANGS
 
 from vit_mnist.data import load_data, normalise
 from vit_mnist.model import about, count_parameters, create_model, load_model, save_model
@@ -110,7 +111,7 @@ def test_classifiers_of_a_newer_vit_pytorch_are_offered_as_untried(tmp_path):
     (newer / "demanding.py").write_text(OLD_HABITS)
     command = [sys.executable, "-c", f"import torch{LOOK}"]
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:3] == ["['new_vit'] []", "7 3 (2, 4, 4, 4)", "True"]

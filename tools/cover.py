@@ -8,19 +8,21 @@ import ast
 import os
 import subprocess
 import sys
+import traceback
 
 from coverage import Coverage
-from mutate import ROOT, cells, exported_source, fork
+from mutate import ROOT, cells, exported_lines
 from tqdm import tqdm
 
 
-def compiled(source, exported, module):
+def compiled(cell, module):
     "Compile a cell, an exported one as the lines of the module's file that it became"
-    if not exported:
-        return compile(source, "<cell>", "exec")
-    whole, body = module.read_text(encoding="utf-8"), exported_source(source)
-    line = whole[: whole.index(body)].count("\n")
-    return compile(ast.increment_lineno(ast.parse(body), line), str(module), "exec")
+    if not cell.exported:
+        return compile(cell.source, "<cell>", "exec")
+    lines = [line for line in cell.source.splitlines() if not line.startswith("#|")]
+    tree = ast.parse("\n".join(lines).strip("\n"))
+    first, _ = exported_lines(module.stem, cell)
+    return compile(ast.increment_lineno(tree, first), str(module), "exec")
 
 
 def run_notebook(path):
@@ -29,23 +31,35 @@ def run_notebook(path):
     coverage = Coverage(data_suffix=True)
     coverage.start()
     os.chdir(path.parent)
-    namespace = {"__name__": "__main__", "__package__": "vit_mnist"}
-    for source, exported in cells(path):
-        exec(compiled(source, exported, module), namespace)
+    namespace = {"__name__": "__main__"}
+    for cell in cells(path):
+        exec(compiled(cell, module), namespace)
     coverage.stop()
     coverage.save()
 
 
+def succeeds(function, *args):
+    "Run a function in a child that prints nothing but errors"
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            function(*args)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1] == 0
+
+
 if __name__ == "__main__":
     os.chdir(ROOT)
-    os.environ.update(IN_TEST="1", OMP_NUM_THREADS="1", WANDB_MODE="disabled", MPLBACKEND="agg")
+    os.environ.update(IN_TEST="1", OMP_NUM_THREADS="1", MPLBACKEND="agg")
     sys.path.insert(0, str(ROOT))
     Coverage().erase()
     notebooks = sorted((ROOT / "nbs").glob("**/[!.]*.ipynb"))
-    failed = []
-    for path in tqdm(notebooks, unit=" notebooks", disable=None):
-        if os.waitpid(fork(lambda path=path: run_notebook(path)), 0)[1]:
-            failed.append(path.name)
+    bar = tqdm(notebooks, unit=" notebooks", disable=None)
+    failed = [path.name for path in bar if not succeeds(run_notebook, path)]
     words = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "tests", "-qm", "not slow"]
     status = subprocess.run(words).returncode
     total = Coverage()

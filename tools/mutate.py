@@ -11,8 +11,6 @@ Mutants that survive these too are listed with their line, those in equivalent.t
 import argparse
 import ast
 import copy
-import importlib.abc
-import importlib.util
 import json
 import linecache
 import multiprocessing
@@ -42,8 +40,8 @@ MODULES = {  # module: the files that test it, beside its own notebook and tests
     "maps": ["tests/test_attention.py"],
     "relevance": ["tests/test_explanation.py"],
     "faithfulness": ["tests/test_explanation.py"],
-    "evaluation": ["tests/test_predict.py"],
-    "tuning": ["tests/test_experiments.py"],
+    "evaluation": [],
+    "tuning": [],
 }
 # keywords that decide how a picture looks and not what it shows
 COSMETIC = set(
@@ -58,7 +56,7 @@ SWAPS = {
     ast.And: ast.Or, ast.Or: ast.And, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div,
     ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Pow: ast.Mult, ast.Mod: ast.Mult,
 }  # fmt: skip
-SECONDS = 180  # a child that takes longer counts as noticed: an endless loop
+NOTEBOOK_SECONDS = 900  # a child that takes longer counts as noticed: an endless loop
 SKIPPED = {"#|slow", "#|eval:false", "#|notest"}  # marks of cells that a test run leaves out
 
 
@@ -177,16 +175,32 @@ def differing(tree, new, lines):
 # ---- the notebook
 
 
+@dataclass(frozen=True)
+class Cell:
+    id: str
+    source: str
+    exported: bool
+
+
 def cells(notebook):
-    "List (source, is it exported?) of the code cells that a test run executes"
-    sources = []
+    "List the code cells that a test run executes"
+    listed = []
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         marks = {line.replace(" ", "") for line in source.splitlines() if line.startswith("#|")}
         skipped = SKIPPED & marks or "nbdev_export()" in source or not source.strip()
         if cell["cell_type"] == "code" and not skipped:
-            sources.append((source, any(re.match(r"#\|exports?i?$", mark) for mark in marks)))
-    return sources
+            exported = any(re.match(r"#\|exports?i?$", mark) for mark in marks)
+            listed.append(Cell(cell["id"], source, exported))
+    return listed
+
+
+def exported_lines(module, cell):
+    "Return the first and the last line, from 0, of what became of an exported cell"
+    lines = (ROOT / "vit_mnist" / f"{module}.py").read_text(encoding="utf-8").splitlines()
+    marks = [i for i, line in enumerate(lines) if line.startswith("# %% ")]
+    (first,) = (i + 1 for i in marks if lines[i].endswith(f" #{cell.id}"))
+    return first, min((i for i in marks if i > first), default=len(lines))
 
 
 def execute(source, namespace):
@@ -202,28 +216,33 @@ def quiet():
         os.dup2(nowhere, stream)
 
 
-def fork(function):
-    "Start a function in a child, which ends with 0 if nothing is raised; return its number"
+def survives(function, seconds):
+    "Run a function in a child: True if it raised nothing, None if it did not end in time"
     pid = os.fork()
-    if pid:
-        return pid
-    try:
-        quiet()
-        os.setpgrp()
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(SECONDS)
-        function()
-    except BaseException:
-        os._exit(1)
-    os._exit(0)
+    if pid == 0:
+        try:
+            quiet()
+            os.setpgrp()
+            function()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status == 0
+        time.sleep(0.02)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
-def survive(jobs, bar):
-    "Run functions in children, one after the other; list True for those that raised nothing"
+def survive(jobs, seconds, bar):
+    "Run functions in children, one after the other; list what becomes of each"
     results = []
     for job in jobs:
         before = contents(tempfile.gettempdir())
-        results.append(os.waitpid(fork(job), 0)[1] == 0)
+        results.append(survives(job, seconds))
         put_back(tempfile.gettempdir(), before)
         bar.update()
     return results
@@ -248,21 +267,21 @@ def put_back(folder, before):
 
 
 def try_notebook(path, chosen, bar):
-    "List the mutants that the notebook does not notice"
+    "Return what becomes of each mutant in its notebook, by its number"
     os.chdir(path.parent)
-    namespace, sources, survivors = {"__name__": "__main__"}, cells(path), []
-    for k, (source, _) in enumerate(sources):
-        here = [mutant for mutant in chosen if mutant.cell == k]
+    namespace, whole, results = {"__name__": "__main__"}, cells(path), {}
+    for k, cell in enumerate(whole):
+        here = [i for i, mutant in enumerate(chosen) if mutant.cell == k]
 
-        def run_changed(mutant, k=k):
-            execute(mutant.source, namespace)
-            for later, _ in sources[k + 1 :]:
-                execute(later, namespace)
+        def run_changed(i, k=k):
+            execute(chosen[i].source, namespace)
+            for later in whole[k + 1 :]:
+                execute(later.source, namespace)
 
-        results = survive([lambda m=m: run_changed(m) for m in here], bar)
-        survivors += [mutant for mutant, survived in zip(here, results) if survived]
-        execute(source, namespace)
-    return survivors
+        jobs = [lambda i=i: run_changed(i) for i in here]
+        results |= dict(zip(here, survive(jobs, NOTEBOOK_SECONDS, bar)))
+        execute(cell.source, namespace)
+    return results
 
 
 def in_its_own_process(function, *args):
@@ -275,58 +294,56 @@ def in_its_own_process(function, *args):
         if pid == 0:
             try:
                 tempfile.tempdir = os.environ["TMPDIR"] = folder
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 Path(file.name).write_text(json.dumps(function(*args)))
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
         if os.waitpid(pid, 0)[1]:
-            raise SystemExit("the notebook fails without a change")
+            raise SystemExit("without a change it fails, too")
         return json.loads(Path(file.name).read_text())
 
 
 # ---- the test files
 
 
-class Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    "Give one module of the package another source"
-
-    def __init__(self, name, source, path):
-        self.name, self.source, self.path = name, source, path
-
-    def find_spec(self, name, path=None, target=None):
-        if name == self.name:
-            return importlib.util.spec_from_file_location(name, self.path, loader=self)
-
-    def exec_module(self, module):
-        exec(compile(self.source, str(self.path), "exec"), module.__dict__)
-
-
-def exported_source(cell):
-    "Return a cell as it stands in the module: without marks, with relative imports"
-    body = "\n".join(line for line in cell.splitlines() if not line.startswith("#|")).strip("\n")
-    return re.sub(r"^from vit_mnist\.", "from .", body, flags=re.MULTILINE)
+def changed_package(folder, module, cell, mutant):
+    "Make a package that is ours but for one cell, and have all processes import that one"
+    package = Path(folder) / "vit_mnist"
+    package.mkdir()
+    for path in (ROOT / "vit_mnist").iterdir():
+        if path.name not in ("__pycache__", f"{module}.py"):
+            (package / path.name).symlink_to(path)
+    lines = (ROOT / "vit_mnist" / f"{module}.py").read_text(encoding="utf-8").splitlines()
+    if mutant:
+        first, last = exported_lines(module, cell)
+        lines[first:last] = [mutant.source]
+    (package / f"{module}.py").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = str(folder)
 
 
-def in_module(module, cell, mutant):
-    "Return the module's source with one cell changed"
-    body = exported_source(cell)
-    whole = (ROOT / "vit_mnist" / f"{module}.py").read_text(encoding="utf-8")
-    assert whole.count(body) == 1, f"export the notebook of {module} first"
-    return whole.replace(body, exported_source(mutant.source))
-
-
-def try_tests(module, source, tests):
-    "Raise where a test fails with that source of the module"
+def try_tests(module, tests, cell=None, mutant=None):
+    "Raise where a test fails with a mutant, or with the module as it is"
     import pytest
 
-    path = ROOT / "vit_mnist" / f"{module}.py"
-    sys.meta_path.insert(0, Mutated(f"vit_mnist.{module}", source, path))
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory() as folder:
+        changed_package(folder, module, cell, mutant)
         words = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", f"--basetemp={folder}/t"]
         if pytest.main([*words, *tests]):
             raise AssertionError
+
+
+def try_all_tests(module, tests, survivors, bar):
+    "List what becomes of each mutant (cell, mutant) in the test files"
+    start = time.monotonic()
+    if not survives(lambda: try_tests(module, tests), 3600):
+        raise AssertionError(f"{' '.join(tests)} fail without a change")
+    seconds = 60 + 10 * (time.monotonic() - start)
+    jobs = [lambda pair=pair: try_tests(module, tests, *pair) for pair in survivors]
+    return survive(jobs, seconds, bar)
 
 
 # ---- both
@@ -342,43 +359,41 @@ def mutate(module, sample, seed):
     "Return what becomes of a module's mutants"
     start = time.monotonic()
     (path,) = (ROOT / "nbs").glob(f"[0-9][0-9]_{module}.ipynb")
-    sources, known = cells(path), equivalent()
-    exported = [(k, source) for k, (source, exported) in enumerate(sources) if exported]
-    whole = [mutant for k, source in exported for mutant in mutants(k, source)]
-    mine = [mutant for mutant in whole if f"{module}: {mutant.what}" not in known]
+    whole, known = cells(path), equivalent()
+    listed = [m for k, cell in enumerate(whole) if cell.exported for m in mutants(k, cell.source)]
+    mine = [mutant for mutant in listed if f"{module}: {mutant.what}" not in known]
     drawn = random.Random(seed).sample(mine, min(sample or len(mine), len(mine)))
     with tqdm(total=len(drawn), desc=module, leave=False, disable=None) as bar:
-
-        def unnoticed():
-            return [drawn.index(mutant) for mutant in try_notebook(path, drawn, bar)]
-
-        survivors = [drawn[i] for i in in_its_own_process(unnoticed)]
+        results = in_its_own_process(try_notebook, path, drawn, bar)
+    results = [results[str(i)] for i in range(len(drawn))]
     tests = {*MODULES.get(module, []), f"tests/test_{module}.py"}
     tests = sorted(test for test in tests if (ROOT / test).exists())
-    if tests:
-        texts = [in_module(module, sources[mutant.cell][0], mutant) for mutant in survivors]
-        with tqdm(total=len(texts), desc=f"{module}, tests", leave=False, disable=None) as bar:
-
-            def unnoticed_by_tests():
-                return survive([lambda t=text: try_tests(module, t, tests) for text in texts], bar)
-
-            results = in_its_own_process(unnoticed_by_tests)
-        survivors = [mutant for mutant, survived in zip(survivors, results) if survived]
+    left = [i for i, survived in enumerate(results) if survived]
+    if tests and left:
+        pairs = [(whole[drawn[i].cell], drawn[i]) for i in left]
+        with tqdm(total=len(left), desc=f"{module}, tests", leave=False, disable=None) as bar:
+            again = in_its_own_process(try_all_tests, module, tests, pairs, bar)
+        for i, survived in zip(left, again):
+            results[i] = survived
     return {
         "module": module,
-        "mutants": len(whole),
-        "equivalent": len(whole) - len(mine),
+        "mutants": len(listed),
+        "equivalent": len(listed) - len(mine),
         "tried": len(drawn),
-        "killed": len(drawn) - len(survivors),
-        "survivors": [mutant.what for mutant in survivors],
+        "killed": results.count(False),
+        "endless": results.count(None),
+        "survivors": [mutant.what for mutant, left in zip(drawn, results) if left],
         "seconds": round(time.monotonic() - start),
     }
 
 
 def told(result):
     "Return a module's result as lines for people"
-    share = 100 * result["killed"] / max(1, result["tried"])
-    first = "{module}: {killed} of {tried} killed ({share:.0f} %), {mutants} mutants, {seconds} s"
+    share = 100 * (result["killed"] + result["endless"]) / max(1, result["tried"])
+    first = (
+        "{module}: {share:.0f} % of {tried} noticed ({endless} ran without an end), "
+        "{mutants} mutants, {seconds} s"
+    )
     lines = [first.format(**result, share=share)]
     return "\n".join([*lines, *(f"    survived  {what}" for what in result["survivors"])])
 
@@ -409,5 +424,6 @@ if __name__ == "__main__":
             print(told(result), flush=True)
             if options.out:
                 options.out.write_text(json.dumps(results, indent=1) + "\n")
-    tried, killed = (sum(result[key] for result in results) for key in ("tried", "killed"))
-    print(f"{killed} of {tried} killed: {100 * killed / max(1, tried):.1f} %")
+    tried = sum(result["tried"] for result in results)
+    noticed = tried - sum(len(result["survivors"]) for result in results)
+    print(f"{noticed} of {tried} noticed: {100 * noticed / max(1, tried):.1f} %")
