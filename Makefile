@@ -82,5 +82,5 @@ bench-best: $(STAMP)  ## the preset `best` from three seeds, about an hour; resu
 	$(BIN)/python benchmarks/train.py best --threads 1
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
-	rm -rf build dist *.egg-info _proc _docs .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info _proc _docs .pytest_cache .ruff_cache .coverage*
 	find nbs tests tools benchmarks vit_mnist -name __pycache__ -prune -exec rm -rf {} +

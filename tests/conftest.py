@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
+from vit_mnist.core import sha256
+
 SHARED = "VIT_MNIST_TEST_SHARED"  # a folder for all processes of this session
 LONGEST = [
     *("test_zoo", "test_browser", "test_checkpoints", "test_predict", "test_tracking", "test_site"),
@@ -41,7 +43,8 @@ HOW = "no Chromium found: apt-get install chromium, or playwright install chromi
 
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):
-        os.environ[SHARED] = tempfile.mkdtemp(prefix="vit-mnist-")
+        # not in TMPDIR: the path of a socket has at most some hundred characters
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="vit-mnist-", dir="/tmp")
         os.environ[PARENT] = str(os.getpid())
 
 
@@ -68,7 +71,7 @@ def shared(name):
 def forked_words(*words, before=()):
     """Return words that run an installed script, or `python -c`, without importing torch again:
     as a child of a server that is started at the first call; `before` are words put before it"""
-    with shared(f"server{len(before)}") as folder:
+    with shared(f"server-{sha256(repr(before).encode())[:8]}") as folder:
         socket = folder / "socket"
         if not socket.exists():
             serve = [*before, sys.executable, FORKED, "--serve", folder, os.environ[PARENT]]

@@ -3,7 +3,8 @@
 Importing torch takes seconds, which every start of an installed script pays again. Here a server
 imports the package once; `python forked.py SOCKET WORDS...` is a small client that hands its
 streams, folder, environment and words to the server. This forks a child, which is to the caller
-what a start of its own would be: same output, same files, same exit status.
+what a start of its own would be: same output, same files, same exit status. The exception is what
+a library reads from the environment when it is imported, like the number of torch's threads.
 
     python tests/forked.py --serve FOLDER PARENT       # ends with the folder, or with that process
     python tests/forked.py FOLDER/socket vit_mnist_train --epochs 1
@@ -176,6 +177,7 @@ if __name__ == "__main__":
     else:
         ended = ask(sys.argv[1], sys.argv[2:])
         if ended < 0:  # killed: so is the client
-            signal.signal(-ended, signal.SIG_DFL) if ended not in (-9, -19) else None
+            if -ended not in (signal.SIGKILL, signal.SIGSTOP):
+                signal.signal(-ended, signal.SIG_DFL)
             os.kill(os.getpid(), -ended)
         sys.exit(ended)

@@ -40,3 +40,10 @@ def test_a_name_that_is_not_public_is_an_error_without_a_warning(name):
         with pytest.raises(ImportError, match=f"cannot import name '{name}'"):
             exec(f"from vit_mnist.all import {name}")
     assert caught == []
+
+
+def test_a_star_imports_little_that_takes_long_beside_torch(real_script):
+    heavy = "torchvision matplotlib sklearn scipy pandas captum wandb timm".split()
+    code = f"from vit_mnist.all import *; import sys; print(set({heavy}) & sys.modules.keys())"
+    done = real_script("python", "-c", code, check=True)
+    assert done.stdout == "set()\n"

@@ -161,6 +161,7 @@ def test_values_equal_those_of_python_within_the_stored_precision(saved, visit):
     assert torch.allclose(torch.tensor(element(page, "e => e.probs")), explorer.probs, atol=1e-6)
 
 
+@pytest.mark.slow  # depends on the machine
 def test_an_interaction_takes_less_than_100_ms(saved, visit):
     page = visit(saved[1].as_uri())
     rounds = [
@@ -182,9 +183,9 @@ def test_an_interaction_takes_less_than_100_ms(saved, visit):
         )
         for _ in range(3)
     ]
-    times = min(rounds, key=lambda times: times[20])
+    times = min(rounds, key=lambda times: times[38])  # a busy machine may hold up a round
     print(f"median {times[20]:.1f} ms, 95th percentile {times[38]:.1f} ms")
-    assert times[20] < 100  # some 5 on two quiet cores; the percentile is the machine's, too
+    assert times[38] < 100
 
 
 def test_play_runs_through_the_layers(saved, visit):

@@ -114,13 +114,7 @@ COMMANDS = sorted(
     for entry in entry_points(group="console_scripts")
     if entry.value.startswith("vit_mnist.")
 )
-HEAVY = (
-    "torch",
-    "matplotlib",
-    "scipy",
-    "pandas",
-    "IPython",
-)  # seconds that an answer need not wait
+HEAVY = "torch", "matplotlib", "scipy", "pandas", "IPython"  # an answer need not wait for them
 ASK = f"""import sys
 from importlib.metadata import entry_points
 sys.argv = sys.argv[1:]
@@ -138,24 +132,27 @@ def test_help_imports_nothing_that_takes_long(real_script, name):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-AT_ONCE = [  # mistakes that are known without torch
-    "vit_mnist_train --out new --model vti",
-    "vit_mnist_train --out new --preset fsat",
-    "vit_mnist_train --resume empty",
-    "vit_mnist_train --out new --epochs -1",
-    "vit_mnist_train --out new --modle vit",
-    "vit_mnist_train --out .",
-    "vit_mnist_evaluate nothing",
-    "vit_mnist_evaluate fast --split tset",
-    "vit_mnist_evaluate fast --out .",
-    "vit_mnist_predict fast",
-    "vit_mnist_attention fast digit.png --out maps.gif",
-    "vit_mnist_tune --model vti",
-    "vit_mnist_tune --settings missing.json",
-]
+AT_ONCE = {  # mistakes that are known without torch: what the line must hold
+    "vit_mnist_train --out new --model vti": "did you mean 'vit'?",
+    "vit_mnist_train --out new --preset fsat": "did you mean 'fast'?",
+    "vit_mnist_train --resume empty": "can't read empty/config.json",
+    "vit_mnist_train --out new --epochs -1": "epochs must be from 1 to 10,000, not -1",
+    "vit_mnist_train --out new --modle vit": "did you mean '--model'?",
+    "vit_mnist_train --out empty": "empty exists already; name a new folder",
+    "vit_mnist_evaluate nothing": "no run nothing; name a run folder",
+    "vit_mnist_evaluate fast --split tset": "did you mean 'test'?",
+    "vit_mnist_evaluate fast --out empty": "empty exists already; name a new folder",
+    "vit_mnist_predict fast": "required: images",
+    "vit_mnist_attention fast digit.png --out maps.gif": "must end in .png, .svg or .pdf",
+    "vit_mnist_tune --model vti": "did you mean 'vit'?",
+    "vit_mnist_tune --settings missing.json": "can't read missing.json",
+}
 
 
-@pytest.mark.parametrize("words", AT_ONCE)
-def test_a_mistake_that_is_known_at_once_is_told_at_once(real_script, tmp_path, words):
+@pytest.mark.parametrize("words, message", AT_ONCE.items(), ids=AT_ONCE)
+def test_a_mistake_that_is_known_at_once_is_told_at_once(real_script, tmp_path, words, message):
+    (tmp_path / "empty").mkdir()
     done = real_script("python", "-c", ASK, *words.split(), cwd=tmp_path)
-    assert done.returncode == 2 and done.stdout == "[]\n", done.stdout
+    assert (done.returncode, done.stdout) == (2, "[]\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(words.split()[0]) and message in line

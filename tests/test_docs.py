@@ -1,4 +1,4 @@
-"README, order of the notebooks, names of `vit_mnist.all`, and the checker of the site."
+"README, order of the notebooks, help(), names of `vit_mnist.all`, and the checker of the site."
 
 import ast
 import dataclasses
@@ -80,6 +80,15 @@ def test_help_shows_the_comments_beside_parameters(module):
             for parameter, comment in docments(value).items():
                 missing = comment and parameter in own and " ".join(comment.split()) not in shown
                 assert not missing, f"{module.__name__}.{name}: {parameter}"
+
+
+def test_help_says_what_shape_images_have():
+    assert "[n, 1, 28, 28]" in vit_mnist.all.capture_attention.__doc__
+
+
+def test_every_module_has_a_test_file_of_its_own():
+    ours = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
+    assert set(NUMBERED) <= ours
 
 
 def code_of(path):

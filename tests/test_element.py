@@ -54,9 +54,9 @@ def test_the_largest_share_of_a_row_is_255_steps():
 
 
 def test_maps_of_a_model_with_a_border_are_on_pixels(model):
-    facts, (relevance, ink) = model_facts(model, IMAGES), method_facts(model, ["gradient", "ink"])
-    assert facts["pad"] == 2 and [relevance["targets"], ink["targets"]] == [True, False]
-    assert method_map(model, IMAGES[:1], facts, relevance).shape == (10, 28, 28)
+    facts, (gradient, ink) = model_facts(model, IMAGES), method_facts(model, ["gradient", "ink"])
+    assert facts["pad"] == 2 and [gradient["targets"], ink["targets"]] == [True, False]
+    assert method_map(model, IMAGES[:1], facts, gradient).shape == (10, 28, 28)
     assert method_map(model, IMAGES[:1], facts, ink).shape == (1, 28, 28)
     assert method_facts(model, ["input_x_gradient"])[0]["title"] == "Input x gradient"
 

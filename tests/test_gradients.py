@@ -2,25 +2,12 @@
 
 import pytest
 import torch
+from linear import IMAGES, WEIGHTS, Linear
 from torch import nn
 
 from vit_mnist.core import UserError
 from vit_mnist.explanation import explain
 from vit_mnist.layout import AttentionLayout, Layout, Tokens
-
-WEIGHTS = torch.randn(2, 28, 28, generator=torch.Generator().manual_seed(0))
-IMAGES = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(1))
-
-
-class Linear(nn.Module):
-    "Answer with two weighted sums of the pixels"
-
-    def __init__(self):
-        super().__init__()
-        self.weights = nn.Parameter(WEIGHTS.clone())
-
-    def forward(self, images):
-        return torch.einsum("nchw,khw->nk", images, self.weights)
 
 
 class Windows(nn.Module):

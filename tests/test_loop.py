@@ -81,7 +81,7 @@ def test_the_training_loss_is_the_mean_over_images_though_the_last_batch_is_smal
     assert run.history[0]["train_loss"] == pytest.approx(loss, abs=1e-4)
     assert run.model is model and run.metrics["parameters"] == count_parameters(model)
     assert run.metrics["flops"] == count_flops(model)
-    assert run.metrics["images_per_second"] == pytest.approx(20 / run.seconds, rel=0.01)
+    assert run.metrics["images_per_second"] == pytest.approx(20 / run.seconds, abs=0.51)
 
 
 def test_the_seed_decides_dropout_and_order_and_leaves_other_random_numbers_alone():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from linear import IMAGES, WEIGHTS, Linear
 from torch import nn
 
 from vit_mnist.core import UserError
@@ -10,21 +11,8 @@ from vit_mnist.layout import AttentionLayout, Layout, Tokens
 from vit_mnist.model import about
 from vit_mnist.perturbation import AblatedHeads, ablate_heads, plot_heads
 
-WEIGHTS = torch.randn(2, 28, 28, generator=torch.Generator().manual_seed(0))
-IMAGES = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(1))
 EVEN = [[0.5, 0.5], [0.5, 0.5]]
 FIRST, SECOND = torch.tensor([EVEN]), torch.tensor([[[0.8, 0.2], [0.4, 0.6]], EVEN])
-
-
-class Linear(nn.Module):
-    "Answer with two weighted sums of the pixels"
-
-    def __init__(self):
-        super().__init__()
-        self.weights = nn.Parameter(WEIGHTS.clone())
-
-    def forward(self, images):
-        return torch.einsum("nchw,khw->nk", images, self.weights)
 
 
 class OneAndTwo(nn.Module):

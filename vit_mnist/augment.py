@@ -99,7 +99,7 @@ class Augment:
     @classmethod
     def of(
         cls,
-        settings,  # anything with these five strengths, for example the settings of a training run
+        settings,  # anything with these strengths, for example the settings of a training run
     ) -> "Augment":
         "Take the strengths from settings"
         return cls(**{strength.name: getattr(settings, strength.name) for strength in fields(cls)})
