@@ -128,6 +128,12 @@ def test_snapshots_are_of_the_result_by_one_process_and_not_again_after_a_resume
     assert torch.equal(saved.layers[1].weight, average.layers[1].weight)
 
 
+def test_a_run_begins_with_nothing_done():
+    run = Run(nn.Linear(1, 1), Training(), total_steps=3)
+    assert (run.step, run.epoch, run.images, run.total_images, run.seconds) == (0, 0, 0, 0, 0)
+    assert not run.stop and run.history == [] and run.metrics == {} and run.ema is None
+
+
 def test_settings_decide_their_numbers_and_a_plain_callback_does_nothing():
     made = settings_callbacks(Training(ema=0.9, patience=3, snapshots=(1, 5)))
     assert (made[0].decay, made[1].patience, made[2].steps, len(made)) == (0.9, 3, {1, 5}, 4)

@@ -1,12 +1,14 @@
 "Data across processes and modules: unpacking at once, locked folders, a data set of one's own."
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 
-from vit_mnist.core import sha256
-from vit_mnist.data import DATASETS, Split, add_data, mnist_hashes
+from vit_mnist.core import UserError, sha256
+from vit_mnist.data import DATASETS, Split, add_data, load_data, mnist_hashes
+from vit_mnist.data import plot_class_balance, plot_patches
 from vit_mnist.evaluation import evaluate
 from vit_mnist.runs import open_data, open_model
 from vit_mnist.settings import Settings
@@ -72,3 +74,43 @@ def test_own_data_is_trained_on_and_opened_by_name(tmp_path, own_data):
     model, data = open_model(tmp_path / "run"), open_data(tmp_path / "run")
     assert (data.name, data.classes) == ("bars", ("lying", "standing", "both"))
     assert evaluate(model, data.test).accuracy == run.metrics["test_accuracy"]
+
+
+def test_a_split_moves_as_a_whole():
+    moved = load_data().test.take(3).to("meta")
+    assert (moved.images.device.type, moved.labels.device.type) == ("meta", "meta")
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(tmp_path, label):
+    def load(folder):
+        train, test = bars(folder)
+        return replace(train, labels=torch.full_like(train.labels, label)), test
+
+    add_data("wrong", load)
+    try:
+        with pytest.raises(UserError, match=f"labels must be from 0 to 2.*{label}"):
+            load_data("wrong", root=tmp_path)
+    finally:
+        del DATASETS["wrong"]
+
+
+def test_bars_of_three_splits_stand_beside_each_other_around_their_class(own_data):
+    (axis,) = plot_class_balance(load_data(own_data, valid_size=100)).axes
+    assert axis.get_title() == "bars: class balance"
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["lying", "standing", "both"]
+    train, valid, test = ([bar.get_center()[0] for bar in bars] for bars in axis.containers)
+    assert valid == pytest.approx([0, 1, 2])
+    assert train == pytest.approx([-0.28, 0.72, 1.72]) and test == pytest.approx([0.28, 1.28, 2.28])
+    assert [bar.get_height() for bar in axis.containers[0]] == pytest.approx(
+        [33.4, 33.3, 33.3], abs=0.1
+    )
+
+
+def test_patches_are_numbered_row_by_row_without_scales():
+    image = load_data().test.images[0]
+    axes = plot_patches(image, patch_size=14).axes
+    assert [axis.texts[0].get_text() for axis in axes] == ["0", "1", "2", "3"]
+    assert all(len(axis.get_xticks()) == 0 == len(axis.get_yticks()) for axis in axes)
+    assert torch.equal(torch.as_tensor(axes[1].images[0].get_array()), image[0, :14, 14:])
+    assert {axis.images[0].get_clim() for axis in axes} == {(0, image.max().item())}

@@ -81,6 +81,7 @@ def test_the_training_loss_is_the_mean_over_images_though_the_last_batch_is_smal
     assert run.history[0]["train_loss"] == pytest.approx(loss, abs=1e-4)
     assert run.model is model and run.metrics["parameters"] == count_parameters(model)
     assert run.metrics["flops"] == count_flops(model)
+    assert run.metrics["train_seconds"] == round(run.seconds, 2)
     assert run.metrics["images_per_second"] == pytest.approx(20 / run.seconds, abs=0.51)
 
 
@@ -142,3 +143,11 @@ def test_devices_are_found_and_described(monkeypatch):
     assert describe_processes(one, cpu) == "1 process on cpu, 3 threads"
     assert describe_processes(two, cpu) == "2 processes on cpu, 3 threads each"
     assert describe_processes(two, cuda) == "2 processes on A1"
+
+
+def test_the_form_before_takes_its_arguments_by_place_and_tests(tmp_path):
+    log, data = Log(), replace(DATA, train=TRAIN, valid=VALID, test=DATA.test.take(10))
+    with pytest.warns(DeprecationWarning, match="fit.model, train, valid"):
+        run = fit(network(), data, BASE, [log], tmp_path)
+    assert (run.settings, run.folder) == (BASE, tmp_path) and log in run.callbacks
+    assert run.metrics["test_accuracy"] == loss_and_accuracy(run.model, data.test)[1]

@@ -35,7 +35,7 @@ MODULES = {  # module: the files that test it, beside its own notebook and tests
     "augment": ["tests/test_settings_matter.py"],
     "optimizers": ["tests/test_settings_matter.py"],
     "callbacks": ["tests/test_settings_matter.py"],
-    "loop": ["tests/test_settings_matter.py"],
+    "loop": ["tests/test_settings_matter.py", "tests/test_distribution.py"],
     "checkpoints": [],
     "maps": ["tests/test_attention.py"],
     "relevance": ["tests/test_explanation.py"],
@@ -249,8 +249,8 @@ def survive(jobs, seconds, bar):
 
 
 def contents(folder):
-    "Read what is in a folder: bytes of files, None for folders, by path"
-    paths = sorted(Path(folder).rglob("*"))
+    "Read what is in a folder: bytes of files, None for folders, by path; no sockets and pipes"
+    paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() or path.is_dir()]
     return {path: path.read_bytes() if path.is_file() else None for path in paths}
 
 
