@@ -58,6 +58,12 @@ def test_mistakes_alone_are_coloured_and_all_counts_are_written(evaluation):
     assert axis.get_xticklabels()[0].get_rotation() == 90  # "none" is long
 
 
+def test_without_a_mistake_the_colours_still_begin_at_0():
+    perfect = Evaluation(SPLIT.take(1), SHARES[:1], 0.5)
+    (shown,) = plot_confusion(perfect).axes[0].images
+    assert shown.get_array().mask.all() and shown.get_clim() == (0, 1)
+
+
 def test_the_worst_mistake_comes_first_with_both_classes(evaluation):
     fig = plot_mistakes(evaluation, n=1)
     assert fig._suptitle.get_text() == "the worst 1 of 2 mistakes"

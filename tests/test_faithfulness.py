@@ -131,3 +131,13 @@ def test_curves_are_drawn_as_means_with_bands_of_one_colour_and_a_line_of_their_
     assert axis.get_xlabel() == "patches removed, %"
     assert axis.get_ylabel() == "probability of the predicted class"
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_curves_have_13_points_and_patches_of_4_pixels_unless_told_otherwise():
+    model, maps = load_pretrained("explain"), RANDOM
+    images, asked = load_data().test.images[:2], {"points": 13, "patch_size": 4}
+    for measure in deletion_curve, insertion_curve, area_between:
+        assert torch.equal(measure(model, images, maps), measure(model, images, maps, **asked))
+    order = patch_order(maps, 4)
+    assert removed_pixels(order, 5).shape == (2, 1, 28, 28)
+    assert removed_pixels(order, 5).sum((1, 2, 3)).tolist() == [80, 80]

@@ -366,7 +366,7 @@ def mutate(module, sample, seed):
     with tqdm(total=len(drawn), desc=module, leave=False, disable=None) as bar:
         results = in_its_own_process(try_notebook, path, drawn, bar)
     results = [results[str(i)] for i in range(len(drawn))]
-    tests = {*MODULES.get(module, []), f"tests/test_{module}.py"}
+    tests = {*MODULES.get(module, []), f"tests/test_{module}.py", "tests/test_deprecated.py"}
     tests = sorted(test for test in tests if (ROOT / test).exists())
     left = [i for i, survived in enumerate(results) if survived]
     if tests and left:
