@@ -28,7 +28,8 @@ def compiled(cell, module):
 def run_notebook(path):
     "Run a notebook's cells and save which lines ran"
     module = ROOT / "vit_mnist" / f"{path.stem[3:]}.py"
-    coverage = Coverage(data_suffix=True)
+    # by folder: in a notebook the code is that of the module `__main__`
+    coverage = Coverage(data_suffix=True, source=[str(module.parent)])
     coverage.start()
     os.chdir(path.parent)
     namespace = {"__name__": "__main__"}
