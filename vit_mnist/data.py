@@ -329,12 +329,17 @@ def class_means(
 # %% ../nbs/10_data.ipynb #ffc425e9
 def normalise(
     images: Tensor,  # `uint8` pixels, or floats that are normalised already
-    mean: float = 0.1307,  # of the data set, on the scale 0 to 1; by default MNIST's
-    std: float = 0.3081,  # of the same pixels
+    mean: float = 0.1307,  # of the data set, on the scale 0 to 1, or one for each channel
+    std: float = 0.3081,  # of the same pixels, or one for each channel
 ) -> Tensor:  # float32, same shape
     "Turn `uint8` pixels into what a model takes; return float images as they are"
     if images.dtype != torch.uint8:
         return images
+    if isinstance(mean, (tuple, list)):
+        mean, std = (
+            images.new_tensor(each, dtype=torch.float)[:, None, None] for each in (mean, std)
+        )
+        return images.float().div(255).sub(mean).div(std)
     return images.float().mul_(1 / (255 * std)).sub_(mean / std)
 
 # %% ../nbs/10_data.ipynb #61ad9d0f

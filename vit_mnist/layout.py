@@ -24,6 +24,7 @@ class Tokens:
     after: tuple = ()  # names of the tokens after it, for example `("register",) * 4`
     window: tuple = None  # (rows, columns) of one window; None: the whole grid is one
     dilated: bool = False  # a window's tokens are spread evenly over the grid, not adjacent
+    shift: tuple = (0, 0)  # rows and columns by which the grid was rolled up and left before
 
     @property
     def windows(self) -> int:
@@ -48,7 +49,9 @@ def places(
         return np.concatenate([before, after], 1)
     rows, columns = tokens.grid
     h, w = tokens.window or tokens.grid
-    cells = np.arange(rows * columns)
+    cells = np.roll(
+        np.arange(rows * columns).reshape(rows, columns), [-s for s in tokens.shift], (0, 1)
+    )
     if tokens.dilated:
         cells = cells.reshape(h, rows // h, w, columns // w).transpose(1, 3, 0, 2)
     else:
