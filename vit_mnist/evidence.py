@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'touched_box', 'touch', 'key_changes', 'query_changes', 'Change', 'list_changes', 'cells_of', 'fits',
-           'arrangements', 'find_tokens', 'name_tokens', 'Evidence', 'find_evidence']
+           'arrangements', 'find_tokens', 'name_tokens', 'NoAttention', 'UntrustedAttention', 'inside', 'infer_layouts',
+           'gradients_reach']
 
-# %% ../nbs/29_evidence.ipynb #2879070c
+# %% ../nbs/29_evidence.ipynb #fca70589
 import math, re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,10 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .core import UserError, describe_parameters, fork_rng, make_generator
 from .core import seed_generators
 from .layout import AttentionLayout, Tokens, places
-from .model import About, about, as_classifier, eval_mode, logits_of
+from .model import About, about, as_classifier, eval_mode, uncompiled, unwrapped
 from .attention import Attention, record_attention
 
-# %% ../nbs/29_evidence.ipynb #28d58aef
+# %% ../nbs/29_evidence.ipynb #2a5b6a50
 POINTS = (  # down and to the right, as shares of the image's sides
     (0.14, 0.83), (0.41, 0.19), (0.64, 0.61), (0.88, 0.37),
     (0.29, 0.52), (0.53, 0.94), (0.07, 0.31), (0.77, 0.08),
@@ -50,7 +51,7 @@ def touch(
         box += (3 * image.std() + 1) * (noise.sign() + noise)
     return batch
 
-# %% ../nbs/29_evidence.ipynb #cf51c007
+# %% ../nbs/29_evidence.ipynb #ccf93c18
 def key_changes(
     attention: Attention,  # of the batch from `touch`
 ) -> Tensor:  # relative to the size of values, `[points, heads, keys]`
@@ -74,7 +75,7 @@ def query_changes(
     spread = (apart - mean[..., None]).square().where(use, 0).sum(-1) / count.clamp(min=1)
     return spread.sqrt().where(count > 1, math.nan)
 
-# %% ../nbs/29_evidence.ipynb #cfcef670
+# %% ../nbs/29_evidence.ipynb #c5c02d07
 @dataclass(frozen=True)
 class Change:
     "Hold what changed strongly when the image was touched at one point"
@@ -104,7 +105,7 @@ def list_changes(
         listed.append(Change(middle, *kept))
     return listed
 
-# %% ../nbs/29_evidence.ipynb #41161bce
+# %% ../nbs/29_evidence.ipynb #40294ca1
 def cells_of(
     tokens: Tokens,  # an arrangement with a grid
     windows: np.ndarray,  # in which window each token is
@@ -121,7 +122,7 @@ def cells_of(
     placed = (inside >= 0) & (inside < h * w)
     return (row + tokens.shift[0]) % rows, (column + tokens.shift[1]) % columns, placed
 
-# %% ../nbs/29_evidence.ipynb #f17570ed
+# %% ../nbs/29_evidence.ipynb #22df55ac
 def _fits_point(tokens, change, heads):
     "Check an arrangement against what one point changed"
     windows = change.slices // heads
@@ -146,7 +147,7 @@ def fits(
     heads, rest = divmod(len(changes[0].heads), tokens.windows)
     return not rest and all(_fits_point(tokens, change, heads) for change in changes)
 
-# %% ../nbs/29_evidence.ipynb #130778c4
+# %% ../nbs/29_evidence.ipynb #98f22408
 def _divisors(n):
     "List the numbers that divide n"
     return [k for k in range(1, n + 1) if n % k == 0]
@@ -177,7 +178,7 @@ def arrangements(
         area = windows * (count - named)
         for rows in _divisors(area) if area > 1 else ():
             grid = rows, area // rows
-            if _stretch(grid, shape) > math.log(4) + 1e-9:
+            if _stretch(grid, shape) > math.log(64):
                 continue
             for before in range(named + 1):
                 names = ("token",) * before, ("token",) * (named - before)
@@ -185,7 +186,7 @@ def arrangements(
                 cut = _in_windows(tokens, count - named)
                 yield from (tokens,) if windows == 1 else cut
 
-# %% ../nbs/29_evidence.ipynb #27bc2874
+# %% ../nbs/29_evidence.ipynb #2fba41ee
 def find_tokens(
     changes: list,  # from `list_changes`, or None
     count: int,  # tokens in a window
@@ -207,7 +208,7 @@ def find_tokens(
             return best[0] if len(best) == 1 else None
     return None
 
-# %% ../nbs/29_evidence.ipynb #20a0e549
+# %% ../nbs/29_evidence.ipynb #3be5c63b
 def _names(model, count):
     "Name tokens that stand before the places, by the names of the model's parameters"
     words = {name.rpartition(".")[2].lower() for name, _ in model.named_parameters()}
@@ -225,7 +226,7 @@ def name_tokens(
     after = ("register",) * len(tokens.after)
     return replace(tokens, before=_names(model, len(tokens.before)), after=after)
 
-# %% ../nbs/29_evidence.ipynb #828cd2d7
+# %% ../nbs/29_evidence.ipynb #c2a6a509
 class _SoftmaxCounter(TorchDispatchMode):
     "Count the softmaxes that PyTorch computes, those in compiled helpers included"
 
@@ -279,7 +280,15 @@ def _run(model, images, gradients, off):
             handle.remove()
     return _Run(recorded, logits, modules, counter.count - recorded.softmaxes)
 
-# %% ../nbs/29_evidence.ipynb #1977867b
+# %% ../nbs/29_evidence.ipynb #a534389c
+class NoAttention(UserError):
+    "Report a model in which no attention can be seen"
+
+
+class UntrustedAttention(NoAttention):
+    "Report a model whose attention can be seen, but only in part or mixed up"
+
+
 def _from_scores(softmax):
     "Check that a softmax's input came from a product of two tensors: attention scores"
     node, seen = softmax.grad_fn, 0
@@ -291,14 +300,14 @@ def _from_scores(softmax):
 
 
 def _check_seen(run, name):
-    "Raise `UserError` where some attention was not recorded"
+    "Raise `UntrustedAttention` where some attention was not recorded"
     missed = sum(
         t.ndim > 2 and min(t.shape[-2:]) > 1 and _from_scores(t) for t in run.recorded.unused
     )
     if run.hidden > 0 or missed:
         where = "inside a compiled helper" if run.hidden > 0 else "written in a way not known"
         cure = "write it with softmax and matmul, or F.scaled_dot_product_attention"
-        raise UserError(f"{name} has attention that can't be seen, {where}: {cure}")
+        raise UntrustedAttention(f"{name} has attention that can't be seen, {where}: {cure}")
 
 
 def _starts(plain, off):
@@ -310,35 +319,30 @@ def _starts(plain, off):
 
 
 def _check_pieces(plain, starts, name):
-    "Raise `UserError` where one attention is computed in several products"
+    "Raise `UntrustedAttention` where one attention is computed in several products"
     for i in starts:
         same = plain.modules[i] is plain.modules[i - 1] and plain.modules[i] is not None
         keys = {tuple(plain.recorded[k].values.shape[1:3]) for k in (i - 1, i)}
         if same and len(keys) == 1:
             kind = type(plain.modules[i][1]).__name__
             cure = "compute it in one, with heads as an axis"
-            raise UserError(f"{name} computes one attention in several products, in {kind}: {cure}")
+            raise UntrustedAttention(
+                f"{name} computes one attention in several products, in {kind}: {cure}"
+            )
 
 
 def _check_apart(alone, touched, name):
-    "Raise `UserError` where an image's maps depend on the others of its batch"
+    "Raise `UntrustedAttention` where an image's maps depend on the others of its batch"
     for a, b in zip(alone.recorded, touched.recorded, strict=True):
         if a.probs.shape[1:] != b.probs.shape[1:] or not torch.allclose(
             a.probs[0], b.probs[0], rtol=1e-2, atol=1e-4
         ):
             cure = "pass the model inside, with one view of each image"
-            raise UserError(f"{name} mixes images or adds views of them to the batch: {cure}")
+            raise UntrustedAttention(
+                f"{name} mixes images or adds views of them to the batch: {cure}"
+            )
 
-# %% ../nbs/29_evidence.ipynb #5f61cd05
-@dataclass(frozen=True)
-class Evidence:
-    "Hold what the experiment found of a model"
-
-    layouts: tuple  # an `AttentionLayout` for each attention
-    outputs: int  # of the model; None where it returns no logits
-    gradients: bool  # do they reach every attention?
-
-
+# %% ../nbs/29_evidence.ipynb #83be6e65
 def _layout(attention, likely, shape, model):
     "Find the layout of one attention"
     slices, queries, keys = attention.probs.shape[1:]
@@ -357,38 +361,37 @@ def _layout(attention, likely, shape, model):
     role = "windows" if windows > 1 else "self" if queries == keys else "pool"
     return AttentionLayout(q or unknown[0], k or unknown[1], slices // windows, role=role)
 
-
-def _gradients(run):
-    "Check that gradients of the logits reach every attention"
-    if run.logits is None or not run.logits.requires_grad:
-        return False
-    weights = [attention.weights for attention in run.recorded]
-    if not all(t.requires_grad for t in weights):
-        return False
-    with torch.enable_grad():
-        answer = run.logits.square().sum()
-    grads = torch.autograd.grad(answer, weights, allow_unused=True)
-    return all(grad is not None for grad in grads)
-
-# %% ../nbs/29_evidence.ipynb #5643cc46
-_found = WeakKeyDictionary()  # what was found of a model, by the shape of its images
+# %% ../nbs/29_evidence.ipynb #8646c618
+def inside(
+    model: nn.Module,  # one of the package's wrappers, or any other
+) -> nn.Module:  # whose weights and tokens are asked about
+    "Return the model inside wrappers"
+    model = unwrapped(model)
+    while isinstance(vars(model).get("about"), About):
+        model = unwrapped(model.model)
+    return model
 
 
-def find_evidence(
+_found = WeakKeyDictionary()  # layouts of a model, by the shape of its images
+
+
+def infer_layouts(
     model: nn.Module,  # any whose attention can be seen
     images: Tensor,  # as the model takes them; the first is touched
-) -> Evidence:
+) -> tuple:  # an `AttentionLayout` for each attention
     "Find by experiment where a model's tokens lie; raise `UserError` where maps would be wrong"
-    known, whole = about(model), as_classifier(model)
-    found, shape = _found.setdefault(known.model, {}), tuple(images.shape[1:])
+    model = inside(model)
+    whole, shape = as_classifier(model), tuple(images.shape[1:])
+    found = _found.setdefault(model, {})
     if shape not in found:
         with (
             eval_mode(whole),
+            uncompiled(whole),
             fork_rng(0, images.device),
             torch.inference_mode(False),
             torch.no_grad(),
         ):
-            found[shape] = _experiment(whole, images[:1].clone(), known)
+            found[shape] = _experiment(whole, images[:1].clone(), about(model))
     return found[shape]
 
 
@@ -405,8 +408,38 @@ def _experiment(model, image, known):
     layouts = [_layout(a, likely, image.shape[2:], known.model) for a in touched.recorded]
     for i in starts:  # a chain of layers ends there
         layouts[i] = replace(layouts[i], role="branch")
-    outputs = None if plain.logits is None else plain.logits.shape[-1]
-    return Evidence(tuple(layouts), outputs, _gradients(plain))
+    return tuple(layouts)
 
-# %% ../nbs/29_evidence.ipynb #4e1da7a2
+# %% ../nbs/29_evidence.ipynb #03c98048
+_reached = WeakKeyDictionary()  # whether gradients arrive, by model
+
+
+def gradients_reach(
+    model: nn.Module,  # any
+    images: Tensor,  # as the model takes them; the first is tried
+) -> bool:
+    "Check that gradients of the logits reach every attention, or the image if there is none"
+    key = inside(model)
+    if key not in _reached:
+        whole = as_classifier(model)
+        with eval_mode(whole), uncompiled(whole), torch.inference_mode(False):
+            with fork_rng(0, images.device):
+                run = _run(whole, images[:1].clone().requires_grad_(), True, False)
+        _reached[key] = _reach(run, about(model).layouts is None)
+    return _reached[key]
+
+
+def _reach(run, every):
+    "Check that gradients reach some attentions, or every one, in a run"
+    if run.logits is None or not run.logits.requires_grad:
+        return False
+    weights = [attention.weights for attention in run.recorded]
+    if not all(t.requires_grad for t in weights):
+        return False
+    with torch.enable_grad():
+        answer = run.logits.square().sum()
+    grads = torch.autograd.grad(answer, weights, allow_unused=True) if weights else [answer]
+    return (all if every else any)(grad is not None for grad in grads)
+
+# %% ../nbs/29_evidence.ipynb #b7061d62
 describe_parameters(globals())

@@ -7,7 +7,7 @@ __all__ = ['FILLS', 'MethodList', 'list_methods', 'explain', 'draw_attribution',
 
 # %% ../nbs/54_explanation.ipynb #92a3d18f
 import csv, inspect
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 import torch
@@ -16,12 +16,21 @@ from tqdm import tqdm
 
 from .core import UserError, check_name, figure, fork_rng, moved, renamed_parameters
 from .core import describe_parameters
-from .model import about, eval_mode
+from vit_mnist.model import (
+    about,
+    eval_mode,
+    About,
+    Classifier,
+    as_classifier,
+    batch_logits,
+    probabilities,
+)
 from .summary import Table
-from .maps import check_target
-from .pictures import percent
-from .methods import METHODS, NEEDS, find_layouts, to_pixels
+from .maps import check_target, capture_attention
+from .pictures import percent, draw_over, show_pixels
+from .methods import METHODS, NEEDS, find_layouts, to_pixels, fill_image
 from . import gradients, perturbation, relevance
+from .evidence import UntrustedAttention, gradients_reach
 
 # %% ../nbs/54_explanation.ipynb #e20fa4df
 _method_modules = relevance, gradients, perturbation
@@ -78,23 +87,31 @@ def _table_row(method):
     return [method.name, method.shows, _faithful(method.name), specific, needs, method.cost, paper]
 
 # %% ../nbs/54_explanation.ipynb #4d43d23a
-def _working(model, layouts):
+def _lacks(method, model, layouts, image):
+    "Say what a model lacks that a method needs; None where it fits"
+    if not NEEDS[method.needs](model, layouts, image):
+        return method.needs
+    if method.gradients and not gradients_reach(model, image):
+        return "gradients that reach the attention"
+
+
+def _working(model, layouts, image):
     "List the methods that fit a model and whose package is installed"
-    return [name for name, m in METHODS.items() if m.installed and NEEDS[m.needs](model, layouts)]
+    fit = (m for m in METHODS.values() if m.installed and not _lacks(m, model, layouts, image))
+    return [method.name for method in fit]
 
 
 def list_methods(
     model: nn.Module = None,  # only those that work here for this model; default: all
-    images: Tensor = None,  # as the model takes them, the first is tried; default: an empty one
+    images: Tensor = None,  # as `explain` takes them, the first is tried; default: an empty one
 ) -> MethodList:  # names for `explain`
     "List the methods of explanation; a notebook shows the list as a table"
     if model is None:
         return MethodList(METHODS)
-    known = about(model)
-    if images is None:
-        images = torch.zeros(1, *(known.shape or (1, 28, 28)), dtype=torch.uint8)
-    with eval_mode(model):
-        return MethodList(_working(model, find_layouts(model, known.takes(images[:1]))))
+    known, whole = about(model), as_classifier(model)
+    image = known.empty_image() if images is None else known.takes(known.as_images(images)[:1])
+    with eval_mode(whole):
+        return MethodList(_working(whole, find_layouts(whole, image), image))
 
 # %% ../nbs/54_explanation.ipynb #e302cacf
 def _check_options(method, options):
@@ -106,52 +123,74 @@ def _check_options(method, options):
         check_name(f"option of {method.name}", name, known)
 
 # %% ../nbs/54_explanation.ipynb #7f520d26
-def _check_class(target, model, n, name="target"):
-    "Return a class for each image, or None; raise `UserError` for what is no class"
-    return check_target(target, n, len(about(model).classes) or None, name)
+def _outputs(model, images):
+    "Count a model's outputs; raise `UserError` where it returns no logits"
+    known = about(model)
+    return len(known.classes) if known.shape else batch_logits(model, images[:1]).shape[1]
+
+
+def _call_target(function, output):
+    "Return a function's number for each image as logits of one output"
+    numbers = function(output)
+    if not isinstance(numbers, Tensor) or numbers.ndim > 1 and numbers.shape[1:].numel() > 1:
+        found = list(numbers.shape) if isinstance(numbers, Tensor) else type(numbers).__name__
+        raise UserError(f"target= must return a number for each image, [n], not {found}")
+    return numbers.flatten()
 
 # %% ../nbs/54_explanation.ipynb #784ff984
-def _check_fit(method, model, layouts):
+def _check_fit(method, model, layouts, image):
     "Raise `UserError` where a model lacks what a method needs, and name the methods that work"
-    if NEEDS[method.needs](model, layouts):
+    lacks = _lacks(method, model, layouts, image)
+    if not lacks:
         return
-    name, others = about(model).name, ", ".join(_working(model, layouts))
+    try:
+        capture_attention(model, image)
+    except UntrustedAttention:
+        raise  # it says more
+    except UserError:
+        pass
+    name, others = about(model).name, ", ".join(_working(model, layouts, image))
     raise UserError(
-        f"{method.name} needs {method.needs}, which {name} does not have; for it there is: {others}"
+        f"{method.name} needs {lacks}, which {name} does not have; for it there is: {others}"
     )
 
 # %% ../nbs/54_explanation.ipynb #7d9a2c9c
 def explain(
     model: nn.Module,  # any model that returns logits; left as it was
-    images: Tensor,  # `uint8` pixels or normalised floats, `[n, 1, 28, 28]`
+    images: Tensor,  # `uint8` pixels or normalised floats, `[n, channels, height, width]`
     method: str = "relevance",  # one of `list_methods()`
-    target=None,  # the class to explain, one or one an image; default: the predicted
+    target=None,  # a class, one for each image, or a function of the output; default: the predicted
     tokens: bool = False,  # return the map on the method's own grid too
     batch_size: int = 100,  # images in a batch
     seed: int = 0,  # decides random numbers, where a method draws any
     **options,  # of the method
-) -> Tensor:  # maps, `[n, 28, 28]`; with `tokens` also on the method's grid, `[n, rows, columns]`
+) -> Tensor:  # maps, `[n, height, width]`; with `tokens` also on the method's own grid
     "Map what speaks for a class; raise `UserError` where the method does not fit the model"
     chosen = METHODS[check_name("method", method, METHODS)]
     _check_options(chosen, options)
-    x = about(model).takes(images)
-    if not len(x):
-        raise UserError("give `explain` at least one image")
-    target, attributions = _check_class(target, model, len(x)), []
+    known, whole, attributions = about(model), as_classifier(model), []
+    x = known.takes(images)
+    if callable(target):
+        inner = whole.model if isinstance(whole, Classifier) else whole
+        whole, target = Classifier(inner, partial(_call_target, target)), 0
+    if target is not None or chosen.class_specific:
+        target = check_target(target, len(x), _outputs(whole, x))
     with (
-        eval_mode(model),
+        eval_mode(whole),
         fork_rng(seed, x.device),
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
         x = x.detach().clone()
-        _check_fit(chosen, model, find_layouts(model, x))
+        _check_fit(chosen, whole, find_layouts(whole, x), x[:1])
+        if "fill" in inspect.signature(chosen.run).parameters and not known.shape:
+            options["fill"] = fill_image(whole, options.get("fill", "mean"), x)
         targets = [None] * len(x) if target is None else target.to(x.device).split(batch_size)
         parts = list(zip(x.split(batch_size), targets))
         hidden = len(x) <= 4 * batch_size
         for part, classes in tqdm(parts, unit="batch", mininterval=0.5, disable=hidden):
-            attributions.append(chosen.run(model, part, classes, **options))
-    pixels = torch.cat([to_pixels(part, *x.shape[2:]) for part in attributions]).detach()
+            attributions.append(chosen.run(whole, part, classes, **options))
+    pixels = torch.cat([to_pixels(part, *x.shape[2:]) for part in attributions]).detach().float()
     if not tokens:
         return pixels
     return pixels, torch.cat([part.values for part in attributions]).detach()
@@ -160,31 +199,29 @@ def explain(
 @renamed_parameters(heat="attribution")
 def draw_attribution(
     axis,  # to draw on
-    attribution: Tensor,  # a map, `[28, 28]`
-    image: Tensor,  # pixels, `[28, 28]`; its outline is drawn
+    attribution: Tensor,  # a map, `[height, width]`
+    image: Tensor,  # one image, `[height, width]` or `[channels, height, width]`
+    known: About = None,  # of the model, for the colours of a photograph
 ):
-    "Draw a map under the outline of its digit; one with both signs in colours around zero"
-    attribution, image = attribution.detach().cpu().float(), image.float().cpu()
+    "Draw a map with its image: a digit's outline, or smoothly over a photograph"
+    attribution = attribution.detach().cpu().float()
     signed = attribution.min() < 0
-    if signed:
-        most = attribution.abs().max()
-        axis.imshow(attribution, cmap="PuOr_r", vmin=-most, vmax=most)
-    else:
-        axis.imshow(attribution, cmap="cividis")
-    level, colour = (image.min() + image.max()) / 2, "black" if signed else "white"
-    axis.contour(image, levels=[level], colors=colour, linewidths=0.7)
+    most = attribution.abs().max() if signed else None
+    style = dict(cmap="PuOr_r" if signed else "cividis", vmin=most and -most, vmax=most)
+    draw_over(axis, attribution, image, known, colour="black" if signed else "white", **style)
     axis.axis("off")
 
 # %% ../nbs/54_explanation.ipynb #090a0424
 def _two_classes(model, image, other):
-    "List the predicted class and another: number, name and probability in words"
+    "List the predicted class and, if there is one, another: number, name, probability in words"
     with eval_mode(model), torch.no_grad():
-        probabilities = model(about(model).takes(image[None])).softmax(1)[0].cpu()
-    predicted, second = probabilities.argsort(descending=True)[:2].tolist()
-    if other is None or other == predicted:
-        other = second
-    names = about(model).class_names(len(probabilities))
-    return [(c, names[c], percent(probabilities[c].item())) for c in (predicted, int(other))]
+        shares = probabilities(batch_logits(model, image[None]))[0].cpu()
+    order = shares.argsort(descending=True).tolist()
+    names, chosen = about(model).class_names(len(order)), order[:2]
+    if other is not None:
+        chosen = [order[0], *check_target(other, 1, len(order), "other").tolist()]
+        chosen = chosen if chosen[0] != chosen[1] else order[:2]
+    return [(c, names[c], percent(shares[c].item())) for c in chosen]
 
 # %% ../nbs/54_explanation.ipynb #afaede57
 _pictured = "rollout grad_attention relevance legrad occlusion gradcam input_x_gradient".split()
@@ -193,27 +230,30 @@ _pictured = "rollout grad_attention relevance legrad occlusion gradcam input_x_g
 @renamed_parameters(target="other")
 def plot_explanations(
     model: nn.Module,  # any model
-    image: Tensor,  # one image, `uint8` pixels or normalised floats, `[1, 28, 28]`
+    image: Tensor,  # one image, `uint8` pixels or normalised floats, `[channels, height, width]`
     methods=None,  # names; default: those of a choice that work
     other: int = None,  # the class of the second row; default: the model's second choice
 ):
     "Draw one digit's maps by several methods, for the predicted class and for another"
-    if image.ndim != 3:
-        raise UserError(f"one image is [1, 28, 28], not {list(image.shape)}")
-    _check_class(other, model, 1, "other")
+    known = about(model)
+    images = known.as_images(image)
+    if len(images) > 1:
+        raise UserError(f"one image is [channels, height, width], not {list(images.shape)}")
+    image = images[0]
     if methods is None:
         working = list_methods(model, image[None])
         methods = [name for name in _pictured if name in working]
-    fig, axes = figure(2, len(methods) + 1, 1.35)
+    classes = _two_classes(model, image, other)
+    fig, axes = figure(len(classes), len(methods) + 1, 1.35)
     for axis, name in zip(axes[0, 1:], methods):
         axis.set_title(name.replace("_", " "), fontsize=9)
-    classes = _two_classes(model, image, other)
     for row, question, (number, word, share) in zip(axes, ("why", "why not"), classes):
-        row[0].imshow(image[0].cpu(), cmap="gray_r")
+        show_pixels(row[0], image, known)
         row[0].set_title(f"{question} {word}\n{share}", fontsize=9)
         for axis, name in zip(row[1:], methods):
             if question == "why" or METHODS[name].class_specific:
-                draw_attribution(axis, explain(model, image[None], name, number)[0], image[0])
+                map_of_class = explain(model, image[None], name, number)[0]
+                draw_attribution(axis, map_of_class, image, known)
             else:
                 place = dict(ha="center", va="center", fontsize=8, transform=axis.transAxes)
                 axis.text(0.5, 0.5, "the same\nfor all classes", **place)
@@ -225,24 +265,24 @@ def plot_explanations(
 @renamed_parameters(target="other")
 def plot_why(
     model: nn.Module,  # any model
-    images: Tensor,  # a row of pictures each, pixels or normalised floats, `[n, 1, 28, 28]`
+    images: Tensor,  # a row of pictures each, as `explain` takes them
     method: str = "relevance",  # one of `list_methods()`
     other: int = None,  # the class of the second map; default: each image's second choice
 ):
     "Draw digits with their maps for the predicted class and, where the method can, for another"
-    _check_class(other, model, 1, "other")
+    known = about(model)
+    images = known.as_images(images)
     specific = METHODS[check_name("method", method, METHODS)].class_specific
-    questions = ["why", "why not"][: 1 + specific]
     classes = [_two_classes(model, image, other) for image in images]
+    questions = ["why", "why not"][: min(1 + specific, len(classes[0]))]
     fig, axes = figure(len(images), 1 + len(questions), 1.7)
     for axis, image in zip(axes[:, 0], images):
-        axis.imshow(image[0].cpu(), cmap="gray_r")
-        axis.axis("off")
+        show_pixels(axis, image, known)
     for column, question in enumerate(questions):
         maps = explain(model, images, method, [pair[column][0] for pair in classes])
         for axis, attribution, image, pair in zip(axes[:, 1 + column], maps, images, classes):
             _, word, share = pair[column]
-            draw_attribution(axis, attribution, image[0])
+            draw_attribution(axis, attribution, image, known)
             axis.set_title(f"{question} {word} ({share})", fontsize=9)
     fig.suptitle(method.replace("_", " "), fontsize=10)
     return fig

@@ -22,6 +22,7 @@ from vit_mnist.methods import (
     pick_layer,
     pick_target,
 )
+from .model import as_classifier
 
 # %% ../nbs/52_gradients.ipynb #21df36d0
 def _captum():
@@ -44,12 +45,14 @@ def _attribute(kind, model, images, target, **options):
     return Attribution(values.detach().sum(1).float())
 
 # %% ../nbs/52_gradients.ipynb #52be9ef4
-def _reach_pixels(model, layouts):
+def _reach_pixels(model, layouts, image):
     "Check that the computation graph leads from the pixels to the logits"
-    device = next(model.parameters()).device
-    pixels = torch.zeros(1, 1, 28, 28, device=device, requires_grad=True)
-    with torch.enable_grad():
-        (grad,) = torch.autograd.grad(model(pixels).sum(), pixels, allow_unused=True)
+    pixels = image.detach().clone().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        logits = as_classifier(model)(pixels)
+        if logits is None or not logits.requires_grad:
+            return False
+        (grad,) = torch.autograd.grad(logits.sum(), pixels, allow_unused=True)
     return grad is not None
 
 
@@ -153,7 +156,7 @@ def _token_cam(values, grad, tokens):
     return lay_out(cam, tokens)
 
 # %% ../nbs/52_gradients.ipynb #fd669254
-def _has_grid(model, layouts):
+def _has_grid(model, layouts, image):
     "Check that there are places of the image to lay a map out on"
     return bool(list_spatial(layouts)) or _last_convolution(model) is not None
 
@@ -165,6 +168,7 @@ NEEDS["attention to places of the image, or a convolution"] = _has_grid
     shows="where a late layer holds what the logit depends on",
     family="gradient",
     class_specific=True,
+    gradients=True,
     needs="attention to places of the image, or a convolution",
     cost="1 forward, 1 backward",
     paper="Grad-CAM",

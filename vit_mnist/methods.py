@@ -56,6 +56,7 @@ class Method:
     paper: str = ""  # title
     link: str = ""  # where to read it
     package: str = ""  # that it needs beside those this package requires
+    gradients: bool = False  # does it need gradients that reach the attention?
 
     @property
     def installed(self) -> bool:
@@ -114,13 +115,13 @@ def _same_places(tokens, queries):
     return tokens.grid is not None and tokens.grid == queries.grid and not named
 
 # %% ../nbs/50_methods.ipynb #61631be7
-NEEDS = {  # what a method needs: a function of the model and its layouts that checks it
-    "any model": lambda model, layouts: True,
-    "attention to places of the image": lambda model, layouts: bool(list_spatial(layouts)),
-    "attention to places of the image, all tokens taking part": lambda model, layouts: (
+NEEDS = {  # what a method needs: a function of model, layouts and one image that checks it
+    "any model": lambda model, layouts, image: True,
+    "attention to places of the image": lambda model, layouts, image: bool(list_spatial(layouts)),
+    "attention to places of the image, all tokens taking part": lambda model, layouts, image: (
         bool(list_spatial(layouts)) and all(layout.exact for layout in layouts)
     ),
-    "layers that all attend to the same tokens": lambda model, layouts: is_chain(layouts),
+    "layers that all attend to the same tokens": lambda model, layouts, image: is_chain(layouts),
 }
 
 # %% ../nbs/50_methods.ipynb #fc869a3a
@@ -166,6 +167,18 @@ def pick_target(
     return logits.argmax(1) if target is None else target.to(logits.device)
 
 # %% ../nbs/50_methods.ipynb #79a7511b
+def _own_fill(known, fill, images):
+    "Return black or the mean colour for a model of one's own, by the images where it is silent"
+    colours = images.transpose(0, 1).flatten(1)  # [channels, pixels]
+    if fill == "mean":
+        values = colours.mean(1)
+    elif known.mean is None:
+        values = colours.amin(1)
+    else:
+        values = known.takes(torch.zeros_like(images[:1], dtype=torch.uint8))[0, :, 0, 0]
+    return values.to(images)[None, :, None, None].expand(1, *images.shape[1:])
+
+
 @cache
 def mean_image(
     name: str = "mnist",  # of a data set
@@ -177,12 +190,14 @@ def mean_image(
 def fill_image(
     model: nn.Module,  # decides how pixels are normalised
     fill,  # "black", "mean" (the average training image) or an image of your own, `[1, 28, 28]`
-    images: Tensor,  # normalised, `[n, 1, 28, 28]`
+    images: Tensor,  # normalised, `[n, 1, 28, 28]`; tell black and mean where the model does not
 ) -> Tensor:  # normalised, `[1, 1, 28, 28]`
     "Return the pixels that replace removed ones; raise `UserError` for another name or shape"
     known, shape = about(model), images.shape[1:]
     if isinstance(fill, str):
         check_name("fill", fill, ("black", "mean"))
+        if not known.shape:
+            return _own_fill(known, fill, images)
         black = torch.zeros(shape, dtype=torch.uint8)
         fill = mean_image(known.data) if fill == "mean" else black
     if fill.shape[-3:] != shape:
@@ -226,7 +241,7 @@ def centre(model, images, target):
     cost="0",
 )
 def ink(model, images, target):
-    "Return the digit itself, from 0 for its darkest pixel"
+    "Return the image itself, from 0 for its darkest pixel"
     gray = images.mean(1)
     return Attribution(gray - gray.amin((1, 2), keepdim=True))
 

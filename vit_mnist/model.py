@@ -201,6 +201,14 @@ def unwrapped(
         else:
             return model
 
+# %% ../nbs/27_model.ipynb #bfa4b5ca
+def uncompiled(
+    model: nn.Module,  # compiled, whole or in part, or not
+):  # a context manager
+    "Run a compiled model uncompiled inside, so that its operations can be seen"
+    compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
 # %% ../nbs/27_model.ipynb #355bfc72
 @dataclass(frozen=True, eq=False, repr=False)
 class About:
@@ -364,6 +372,30 @@ def model_input(
     "Return images as `model` takes them: `about(model).takes(images)`"
     return about(model).takes(images)
 
+# %% ../nbs/27_model.ipynb #89a5d4a5
+@patch
+def empty_image(
+    self: About,
+) -> Tensor:  # zeros, `[1, channels, height, width]`
+    "Make an image of the model's usual size; raise `UserError` where that is not known"
+    shape = self.shape or _usual_shape(self.model)
+    if shape is None:
+        raise UserError(f"give some images: how large {self.name} wants them is not known")
+    return torch.zeros(1, *shape, device=self.device)
+
+
+def _usual_shape(model):
+    "Return channels, height and width that a model of one's own names, or None"
+    config, patches = getattr(model, "config", None), getattr(model, "patch_embed", None)
+    for owner, name in ((patches, "img_size"), (config, "image_size"), (model, "image_size")):
+        size = getattr(owner, name, None)
+        if size:
+            sides = (size, size) if isinstance(size, int) else tuple(size)
+            first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+            return first and (first.in_channels, *sides)
+    timm = getattr(model, "pretrained_cfg", None)
+    return tuple(timm["input_size"]) if isinstance(timm, dict) and "input_size" in timm else None
+
 # %% ../nbs/27_model.ipynb #be1a54b2
 def logits_of(
     output,  # what a model returned
@@ -513,12 +545,14 @@ class FlopCounter(TorchDispatchMode):
 
 
 def count_flops(
-    model: nn.Module,  # takes images `[n, 1, 28, 28]`
+    model: nn.Module,  # any
+    image: Tensor = None,  # as the model takes it, `[1, channels, height, width]`; default: empty
 ) -> int:  # floating-point operations of one image's forward pass; None for nested tensors
     "Count the cost of one image in matrix products and convolutions"
-    device = next(model.parameters()).device
-    with evaluating(model), FlopCounter() as counter:
-        model(torch.zeros(1, 1, 28, 28, device=device))
+    known, whole = about(model), as_classifier(model)
+    image = known.empty_image() if image is None else known.takes(image)
+    with evaluating(whole), FlopCounter() as counter:
+        whole(image)
     return counter.total
 
 # %% ../nbs/27_model.ipynb #545d2479

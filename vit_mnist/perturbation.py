@@ -14,9 +14,29 @@ from torch import Tensor, nn
 
 from .core import UserError, describe_parameters, figure, fork_rng, moved, seed_generators
 from .attention import record_attention
-from .model import about, eval_mode
+from .model import about, eval_mode, as_classifier, check_logits
 from .maps import capture_attention, check_target, keep_among_tokens, uncompiled
-from .methods import Attribution, fill_image, method, pick_target
+from .methods import Attribution, fill_image, method, pick_target, find_layouts
+from .pictures import show_pixels
+
+# %% ../nbs/53_perturbation.ipynb #03b48c29
+def _patch_sides(model, images):
+    "Return height and width of the patches that a model cuts; else of at most 8 rows and columns"
+    known, (height, width) = about(model), images.shape[2:]
+    if known.shape:
+        return (known.patch_side(height),) * 2
+    for layout in find_layouts(model, images):
+        grid = layout.keys.grid
+        if grid and height % grid[0] == 0 and width % grid[1] == 0:
+            return height // grid[0], width // grid[1]
+    return tuple(
+        next(k for k in range(1, n + 1) if n % k == 0 and n // k <= 8) for n in (height, width)
+    )
+
+
+def _box(place, side):
+    "Return the pixels of one row or column of patches"
+    return slice(place * side, (place + 1) * side)
 
 # %% ../nbs/53_perturbation.ipynb #f113342e
 @method(
@@ -33,29 +53,33 @@ def occlusion(
     images,
     target,
     fill="black",  # what hides the patch: "black", "mean" or an image of your own
-    patch_size: int = None,  # side of what is hidden, pixels; default: the model's patch
+    patch_size: int = None,  # side of what is hidden, pixels; default: the model's own patches
     size: int = None,  # its name before
 ):
     "Compute occlusion (Zeiler and Fergus, 2014)"
     if size is not None:
         warnings.warn("occlusion: size is now patch_size", DeprecationWarning, stacklevel=2)
         patch_size = size
-    height, width = images.shape[2:]
-    side = about(model).patch_side(height) if patch_size is None else patch_size
-    if side < 1 or height % side or width % side:
-        raise UserError(f"patch_size must divide the image's {height} pixels, and {side} does not")
+    shape = images.shape[2:]
+    sides = _patch_sides(model, images) if patch_size is None else (patch_size, patch_size)
+    if any(side < 1 or n % side for n, side in zip(shape, sides)):
+        pixels = " x ".join(map(str, dict.fromkeys(shape)))
+        raise UserError(
+            f"patch_size must divide the image's {pixels} pixels, and {sides[0]} does not"
+        )
+    rows, columns = (n // side for n, side in zip(shape, sides))
     cover = fill_image(model, fill, images)
     losses = []
     with torch.no_grad():
         logits = model(images)
         target = pick_target(logits, target)[:, None]
-        for top in range(0, height, side):
-            for left in range(0, width, side):
-                patch = (..., slice(top, top + side), slice(left, left + side))
+        for row in range(rows):
+            for column in range(columns):
+                patch = (..., _box(row, sides[0]), _box(column, sides[1]))
                 hidden = images.clone()
                 hidden[patch] = cover[patch]
                 losses.append((logits - model(hidden)).gather(1, target)[:, 0])
-    return Attribution(torch.stack(losses, 1).unflatten(1, (height // side, width // side)))
+    return Attribution(torch.stack(losses, 1).unflatten(1, (rows, columns)))
 
 # %% ../nbs/53_perturbation.ipynb #5e91b48c
 class AblatedHeads(nn.Module):
@@ -67,11 +91,12 @@ class AblatedHeads(nn.Module):
         off,  # pairs (layer, head), layers in the order of use
     ):
         super().__init__()
-        self.model, self.off = model, tuple(off)
+        self.model, self.off = as_classifier(model), tuple(off)
         self.about = replace(about(model), model=self)
 
     def forward(self, images):
         keep = keep_among_tokens(self.about.declared)
+        self.layouts = find_layouts(self.model, images)
         with uncompiled(self.model), record_attention(len(images), edit=self.edit, keep=keep):
             return self.model(images)
 
@@ -80,8 +105,7 @@ class AblatedHeads(nn.Module):
         heads = [head for layer, head in self.off if layer == attention.layer]
         if not heads:
             return None
-        layouts = self.about.layouts
-        windows = layouts[attention.layer].windows if layouts else 1
+        windows = self.layouts[attention.layer].windows
         weights = attention.weights.unflatten(1, (windows, -1))
         heads = torch.tensor(heads, device=weights.device)
         return weights.index_fill(2, heads, 0).flatten(1, 2)
@@ -93,14 +117,14 @@ def ablate_heads(
     target=None,  # a class, or one for each image; default: the predicted
 ) -> list:  # for each attention what the logit loses without each of its heads, `[n, heads]`
     "Ablate one head after the other (Michel et al., 2019, https://arxiv.org/abs/1905.10650)"
-    x = about(model).takes(images)
+    x, whole = about(model).takes(images), as_classifier(model)
     with fork_rng(0, x.device):  # a model that draws numbers draws the same ones each time
-        maps = capture_attention(model, x)
-        target = check_target(target, *maps.logits.shape)
+        maps = capture_attention(whole, x)
+        target = check_target(target, *check_logits(maps.logits, maps.about).shape)
         target = pick_target(maps.logits, target)[:, None]
 
         def loss(layer, head):
-            ablated = AblatedHeads(model, [(layer, head)])
+            ablated = AblatedHeads(whole, [(layer, head)])
             seed_generators(0, x.device)
             with eval_mode(ablated), torch.inference_mode(False), torch.no_grad():
                 return (maps.logits - ablated(x)).gather(1, target)[:, 0]
@@ -126,9 +150,8 @@ def plot_heads(
     ticks = dict(xticks=range(heads), yticks=range(0, len(losses), max(1, len(losses) // 6)))
     widths = {"width_ratios": [1, 1.6]}
     fig, axes = figure(n, 2, figsize=(4.6, 1.8 * n), gridspec_kw=widths)
-    for row, image, table in zip(axes, images.cpu(), tables):
-        row[0].imshow(image[0], cmap="gray_r")
-        row[0].axis("off")
+    for row, image, table in zip(axes, about(model).as_images(images), tables):
+        show_pixels(row[0], image, about(model))
         shown = row[1].imshow(table, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
         row[1].set(ylabel="layer", **ticks)
     axes[-1, 1].set_xlabel("head")

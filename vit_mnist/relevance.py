@@ -11,11 +11,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .core import UserError, check_name, describe_parameters
+from .core import UserError, check_name, describe_parameters, fork_rng
 from .layout import Tokens, places
-from .model import about
+from .model import about, as_classifier, eval_mode, uncompiled
 from .attention import record_attention
-from .maps import capture_attention
+from .maps import capture_attention, keep_among_tokens, lay_out
 from .pictures import first_layers, layer_list
 from vit_mnist.methods import (
     NEEDS,
@@ -52,6 +52,12 @@ def _layer_map(maps, layer, matrix, query, head):
     attentions[layer] = replace(attentions[layer], weights=matrix)
     grid = replace(maps, attentions=attentions).on_grid(layer, query, "weights")
     return Attribution(_heads(grid, head), maps.pad)
+
+
+def _answer_map(maps, matrix, rows):
+    "Lay out what the tokens that answer get from `matrix`, in the place of the last attention"
+    values = torch.einsum("nhqk,nq->nk", matrix, rows) / matrix.shape[1]
+    return Attribution(lay_out(values[:, None], maps.layouts[-1].keys), maps.pad)
 
 # %% ../nbs/51_relevance.ipynb #9ade2188
 @method(
@@ -100,6 +106,69 @@ def value_attention(
     norms = maps[layer].values.norm(dim=-1)[:, :, None]
     return _layer_map(maps, layer, maps[layer].weights.abs() * norms, query, head)
 
+# %% ../nbs/51_relevance.ipynb #4416724f
+def readout(
+    tokens: Tokens,  # of the last layer
+) -> Tensor:  # weights, 1 in all, `[tokens]`
+    "Return who should answer: class tokens if there are any, else all places, else all tokens"
+    named = tokens.before + tokens.after
+    if "cls" in named:
+        between = [""] * (len(tokens) - len(named))
+        names = [*tokens.before, *between, *tokens.after]
+        answers = torch.tensor([name == "cls" for name in names])
+    elif tokens.grid:
+        answers = torch.from_numpy(places(tokens))[0] >= 0
+    else:
+        answers = torch.ones(len(tokens))
+    return answers / answers.sum()
+
+# %% ../nbs/51_relevance.ipynb #950348ce
+def answering(
+    model,  # as it was captured
+    maps,  # from `capture_attention`, with the graph
+) -> Tensor:  # the weight of each token of the last layer, 1 in all, `[n, tokens]`
+    "Find which tokens the answer is read from"
+    last, grad = maps[-1], maps[-1].grad
+    rule = readout(maps.layouts[-1].queries).to(last.weights)
+    if maps.logits is None:
+        return rule.expand(len(maps.images), -1)
+    if grad is None and maps.logits.requires_grad:
+        chosen = maps.logits.max(1).values.sum()
+        (grad,) = torch.autograd.grad(chosen, last.weights, retain_graph=True, allow_unused=True)
+    if grad is None:
+        rows = _emptied_rows(model, maps).expand(len(maps.images), -1)
+    else:
+        rows = grad.abs().amax((1, 3))
+        rows = (rows > 1e-6 * rows.amax(1, keepdim=True)).float()
+    rows = rows.to(rule)
+    rows = rows.where(rows.any(1, keepdim=True), rule)
+    return rows / rows.sum(1, keepdim=True)
+
+
+def _emptied_rows(model, maps):
+    "Find which tokens of the last layer, or places together, change the answer when emptied"
+    tokens, count = maps.layouts[-1].queries, len(maps) - 1
+    cells = torch.from_numpy(places(tokens))[0]
+    groups = [(cells >= 0).nonzero()[:, 0], *(cells < 0).nonzero()]
+    read, whole = torch.zeros(len(cells)), as_classifier(model)
+    image = maps.about.takes(maps.images[:1])
+
+    def answer(rows):
+        def empty(attention):
+            if attention.layer == count:
+                return attention.weights.index_fill(2, rows.to(image.device), 0)
+
+        keep = keep_among_tokens(maps.about.declared)
+        with eval_mode(whole), torch.no_grad(), fork_rng(0, image.device):
+            with uncompiled(whole), record_attention(1, edit=empty, keep=keep):
+                return whole(image)
+
+    untouched = answer(torch.empty(0, dtype=torch.long))
+    for group in groups:
+        if len(group) and not torch.equal(answer(group), untouched):
+            read[group] = 1
+    return read[None]
+
 # %% ../nbs/51_relevance.ipynb #40ce2e50
 def _positive(attention):
     "Multiply attention by its gradient where that is positive, `[n, heads, queries, keys]`"
@@ -110,6 +179,7 @@ def _positive(attention):
     shows="attention of one layer that speaks for the class",
     family="attention",
     class_specific=True,
+    gradients=True,
     needs="attention to places of the image, all tokens taking part",
     cost="1 forward, 1 backward",
     paper="Generic Attention-model Explainability",
@@ -125,32 +195,20 @@ def grad_attention(
     "Multiply one layer's attention by its positive gradient (as in Chefer et al., 2021)"
     maps = capture_attention(model, images, gradients=True).backward(target)
     layer = _layer(maps, layer)
+    if query is None and layer % len(maps) == len(maps) - 1 and maps.layouts[-1].windows == 1:
+        return _answer_map(maps, _positive(maps[-1]), answering(model, maps))
     return _layer_map(maps, layer, _positive(maps[layer]), query, head=None)
-
-# %% ../nbs/51_relevance.ipynb #4416724f
-def readout(
-    tokens: Tokens,  # of the last layer
-) -> Tensor:  # weights, 1 in all, `[tokens]`
-    "Return who answers: class tokens if there are any, else all places, else all tokens alike"
-    named = tokens.before + tokens.after
-    if "cls" in named:
-        between = [""] * (len(tokens) - len(named))
-        names = [*tokens.before, *between, *tokens.after]
-        answers = torch.tensor([name == "cls" for name in names])
-    elif tokens.grid:
-        answers = torch.from_numpy(places(tokens))[0] >= 0
-    else:
-        answers = torch.ones(len(tokens))
-    return answers / answers.sum()
 
 # %% ../nbs/51_relevance.ipynb #974f23d1
 def follow(
     matrices: list,  # for each layer how its tokens come from those below, `[n, queries, keys]`
     layouts: tuple,  # for each layer where these lie
+    row: Tensor = None,  # who answers, from `answering`, `[n, queries]`; default: `readout`
 ) -> Tensor:  # `[n, rows, columns]`
     "Follow the answer down: the row for who answers of the product of all matrices"
     tokens = layouts[-1].queries
-    row = readout(tokens).to(matrices[-1]).expand(len(matrices[-1]), -1)
+    if row is None:
+        row = readout(tokens).to(matrices[-1]).expand(len(matrices[-1]), -1)
     for matrix, layout in zip(reversed(matrices), reversed(layouts)):
         if tokens != layout.queries:
             row = _on_places(row, tokens)
@@ -199,10 +257,10 @@ def rollout(
     discard: float = 0.0,  # share of each query's smallest entries to drop
 ):
     "Roll out the attention that multiplied the values (Abnar and Zuidema, 2020)"
-    maps = capture_attention(model, images)
-    fused = [_fused(a.weights.clamp(min=0), fusion, discard) for a in maps]
+    maps = capture_attention(model, images, gradients=True)
+    fused = [_fused(a.weights.detach().clamp(min=0), fusion, discard) for a in maps]
     steps = list(map(_mixing, fused, maps.layouts))
-    return Attribution(follow(steps, maps.layouts), maps.pad)
+    return Attribution(follow(steps, maps.layouts, answering(model, maps)), maps.pad)
 
 # %% ../nbs/51_relevance.ipynb #ac383076
 def _flow(attention, layout):
@@ -217,6 +275,7 @@ def _flow(attention, layout):
     shows="what speaks for the class, through all layers",
     family="attention",
     class_specific=True,
+    gradients=True,
     needs="layers that all attend to the same tokens",
     cost="1 forward, 1 backward",
     paper="Generic Attention-model Explainability",
@@ -226,13 +285,14 @@ def relevance(model, images, target):
     "Compute generic attention relevance (Chefer et al., 2021)"
     maps = capture_attention(model, images, gradients=True).backward(target)
     steps = list(map(_flow, maps, maps.layouts))
-    return Attribution(follow(steps, maps.layouts), maps.pad)
+    return Attribution(follow(steps, maps.layouts, answering(model, maps)), maps.pad)
 
 # %% ../nbs/51_relevance.ipynb #d544a42f
 @method(
     shows="rollout along attention that speaks for the class",
     family="attention",
     class_specific=True,
+    gradients=True,
     needs="layers that all attend to the same tokens",
     cost="1 forward, 1 backward",
     paper="Transformer Interpretability Beyond Attention Visualization",
@@ -242,23 +302,22 @@ def grad_rollout(model, images, target):
     "Roll out gradient times attention (a baseline in Chefer et al., 2021)"
     maps = capture_attention(model, images, gradients=True).backward(target)
     steps = [_mixing(_positive(a).mean(1), layout) for a, layout in zip(maps, maps.layouts)]
-    return Attribution(follow(steps, maps.layouts), maps.pad)
+    return Attribution(follow(steps, maps.layouts, answering(model, maps)), maps.pad)
 
 # %% ../nbs/51_relevance.ipynb #f0f59d3c
-def _in_a_list(model, layouts):
+def _in_a_list(model, layouts, image):
     "Check for layers in a list, one attention each, of which the first alone gives an answer"
     known = about(model)
     try:
-        name = layer_list(model)
-        layers = len(model.get_submodule(name))
+        whole = as_classifier(model)
+        name = layer_list(whole)
+        layers = len(whole.get_submodule(name))
         if not is_chain(layouts) or layers != len(known.declared or layouts):
             return False
-        image = known.takes(torch.zeros(1, 1, 28, 28))
         with torch.no_grad():
-            first_layers(model, name.split("."), 1)(image)
+            return first_layers(whole, name.split("."), 1)(image) is not None
     except (UserError, RuntimeError, AssertionError, IndexError, TypeError):
         return False
-    return True
 
 
 NEEDS["layers in a list, all attending to the same tokens"] = _in_a_list
@@ -268,6 +327,7 @@ NEEDS["layers in a list, all attending to the same tokens"] = _in_a_list
     shows="where more attention would speak for the class, each layer by itself",
     family="attention",
     class_specific=True,
+    gradients=True,
     needs="layers in a list, all attending to the same tokens",
     cost="1 forward and backward a layer",
     paper="LeGrad",
