@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .core import UserError, check_name, figure, make_generator
 from .core import moved, renamed_parameters
 from .core import describe_parameters
-from .model import batch_logits, model_input
+from .model import batch_logits, model_input, probabilities
 from .maps import check_target
 from .methods import fill_image, pick_target
 from .explanation import FILLS, explain
@@ -61,8 +61,9 @@ def noisy_linear(
     "Fill removed pixels from those around, with noise (ROAD, https://arxiv.org/abs/2202.00449)"
     weights = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]], device=images.device) / 12
 
-    def around(pixels):
-        return F.conv2d(pixels, weights[None, None], padding=1)
+    def around(pixels):  # each channel by itself
+        one = pixels.flatten(0, 1)[:, None]
+        return F.conv2d(one, weights[None, None], padding=1).view_as(pixels)
 
     known, weight = images * ~removed, around(torch.ones_like(images[:1]))  # less at the edges
     guess = _solve(lambda t: (weight * t - around(t)) * removed, around(known) * removed)
@@ -130,7 +131,7 @@ def deletion_curve(
     for logits in _logits_without(model, x, attribution, counts, first, fill, patch_size):
         if not curve:
             target = pick_target(logits, check_target(target, *logits.shape))[:, None]
-        curve.append(logits.softmax(1).gather(1, target)[:, 0])
+        curve.append(probabilities(logits).gather(1, target)[:, 0])
     return torch.stack(curve, 1)
 
 # %% ../nbs/55_faithfulness.ipynb #be72b8ee

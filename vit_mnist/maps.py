@@ -146,8 +146,8 @@ def _fits(captured, declared, layout):
     return all(size <= bound for size, bound in zip(captured, declared))
 
 # %% ../nbs/40_maps.ipynb #db4462d3
-def _check(attentions, known, images):
-    "Return a layout for each attention; raise `UserError` where the declared ones do not fit"
+def _check(attentions, known, layouts):
+    "Raise `UserError` where there is no attention, or where it is not as the layouts say"
     if not attentions:
         raise NoAttention(
             f"no attention seen in {known.name}: no softmax whose result multiplied anything "
@@ -156,9 +156,6 @@ def _check(attentions, known, images):
             "softmax, not flex or linear attention"
         )
     captured = [tuple(a.probs.shape[1:]) for a in attentions]
-    layouts = known.layouts
-    if layouts is None:
-        layouts = infer_layouts(known.model, images)
     expected = [(a.windows * a.heads, len(a.queries), len(a.keys)) for a in layouts]
     if len(captured) != len(expected) or not all(map(_fits, captured, expected, layouts)):
         said = "declares" if known.layouts else "had, with another image,"
@@ -166,7 +163,6 @@ def _check(attentions, known, images):
             f"{known.name} {said} attention of heads, queries, keys {expected}, "
             f"but {captured} was captured; correct its layout"
         )
-    return layouts
 
 # %% ../nbs/40_maps.ipynb #8a6c4e1a
 def keep_among_tokens(
@@ -198,11 +194,13 @@ def capture_attention(
         torch.inference_mode(False),
         torch.set_grad_enabled(gradients),
     ):
-        if gradients and x.is_inference():
+        if x.is_inference():
             x = x.clone()
+        # first, so that what the model's own hooks keep is of the capture
+        layouts = known.layouts or infer_layouts(whole, x)
         with record_attention(len(x), gradients=gradients, edit=edit, keep=keep) as recorded:
             logits = whole(x)
-        layouts = _check(recorded, known, x)
+        _check(recorded, known, layouts)
     return AttentionMaps(recorded, layouts, logits, images, known, gradients)
 
 # %% ../nbs/40_maps.ipynb #e3f826d3

@@ -172,8 +172,8 @@ def _own_fill(known, fill, images):
     colours = images.transpose(0, 1).flatten(1)  # [channels, pixels]
     if fill == "mean":
         values = colours.mean(1)
-    elif known.mean is None:
-        values = colours.amin(1)
+    elif known.mean is None:  # the darkest value there is
+        values = colours.min().expand(len(colours))
     else:
         values = known.takes(torch.zeros_like(images[:1], dtype=torch.uint8))[0, :, 0, 0]
     return values.to(images)[None, :, None, None].expand(1, *images.shape[1:])

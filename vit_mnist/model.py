@@ -124,7 +124,14 @@ def eval_mode(
     "Switch to evaluation mode, and back to each module's own mode afterwards"
     modes = {module: module.training for module in model.modules()}
     try:
-        yield model.eval()
+        model.eval()
+    except NotImplementedError as error:  # of exported programs
+        cure = "pass the module that was exported"
+        raise UserError(
+            f"{type(model).__name__} can't be switched to evaluation: {cure}"
+        ) from error
+    try:
+        yield model
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -378,10 +385,17 @@ def empty_image(
     self: About,
 ) -> Tensor:  # zeros, `[1, channels, height, width]`
     "Make an image of the model's usual size; raise `UserError` where that is not known"
-    shape = self.shape or _usual_shape(self.model)
-    if shape is None:
-        raise UserError(f"give some images: how large {self.name} wants them is not known")
-    return torch.zeros(1, *shape, device=self.device)
+    usual = self.shape or _usual_shape(self.model)
+    image = torch.zeros(1, *(usual or (1, 28, 28)), device=self.device)
+    if usual is None:  # does it take digits?
+        whole = as_classifier(self.model)
+        try:
+            with evaluating(whole):
+                whole(image)
+        except UserError as error:
+            unknown = f"give some images: how large {self.name} wants them is not known"
+            raise UserError(unknown) from error
+    return image
 
 
 def _usual_shape(model):
@@ -571,11 +585,16 @@ def save_model(
     path: Path,  # file to write, usually `model.safetensors`
 ):
     "Write weights, architecture and normalisation to one file, whole or not at all"
-    if not hasattr(model, "spec"):
+    if not isinstance(vars(model).get("spec"), Spec):
         message = "only a model made by create_model can be saved: its file says how to build it"
         raise UserError(message)
+    tensors, spec = model.state_dict(), model.spec
+    built = create_model(spec.name, seed=0, **spec.args).state_dict()
+    if {key: t.shape for key, t in tensors.items()} != {key: t.shape for key, t in built.items()}:
+        cure = "undo what was changed, for example merge adapters into the weights"
+        raise UserError(f"this {spec.name} is not as create_model builds it: {cure}")
     metadata = {"vit_mnist": json.dumps(asdict(model.spec))}
-    write_atomic(path, safetensors_bytes(model.state_dict(), metadata))
+    write_atomic(path, safetensors_bytes(tensors, metadata))
 
 # %% ../nbs/27_model.ipynb #be2de05e
 def _checked_spec(metadata):
