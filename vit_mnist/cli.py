@@ -365,6 +365,7 @@ def _print_trial(study, trial):
         result = f"{100 * trial.value:.2f} %, best {100 * study.best_value:.2f} %"
     else:
         result = f"stopped after epoch {max(trial.intermediate_values, default=0)}"
+        result += f": {trial.user_attrs['reason']}" if "reason" in trial.user_attrs else ""
     print(f"trial {trial.number}: {result}", flush=True)
 
 

@@ -314,12 +314,10 @@ def _begin_with(model, trained, weights):
 
 def _check_began_with(folder):
     "Raise `UserError` where a run was to begin with weights, and was killed before it had them"
-    config, checkpoints = Path(folder) / "config.json", Path(folder) / "checkpoints"
-    with suppress(OSError, ValueError, AttributeError):
-        weights = json.loads(config.read_text()).get("weights")
-        if weights and not list_checkpoints(checkpoints):
-            what = f"the run in {folder} was stopped before its first step"
-            raise UserError(f"{what}; begin a new one with the weights of {weights['file']}")
+    weights = json.loads((folder / "config.json").read_text()).get("weights")
+    if weights and not list_checkpoints(folder / "checkpoints"):
+        what = f"the run in {folder} was stopped before its first step"
+        raise UserError(f"{what}; begin a new one with the weights of {weights['file']}")
 
 # %% ../nbs/38_training.ipynb #36b1a4da
 def train(
@@ -334,14 +332,14 @@ def train(
 ) -> Run:
     "Do the whole job: load data, build the model, train, test once and write a folder"
     check_name("tracking", tracking, ("wandb", "disabled"))
-    if resume:
-        _check_began_with(resume)
     if resume and out:
         choice = f"resume={str(resume)!r} or out={str(out)!r}"
         raise UserError(f"a run resumes in its own folder: give {choice}, not both")
     if resume and weights:
         raise UserError("a run resumes with its own weights: give resume or weights, not both")
     settings = check_resumable(resume, settings) if resume else settings or Settings()
+    if resume:
+        _check_began_with(Path(resume))
     trained = load_model(find_weights(weights)) if weights else None
     settings = _with_model(settings, trained) if weights else settings
     data = load_data(settings.data, settings.valid_size)
