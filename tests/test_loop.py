@@ -203,7 +203,7 @@ def test_an_error_at_an_exit_hides_no_other_and_stops_no_other_exit(before):
 MODELS = {
     "the model has 5 outputs, and labels go from 0 to 9": lambda: Own(5),
     "nothing can learn": lambda: Own().requires_grad_(False),
-    "linear.weight of the model is of torch.float64.*float": lambda: Own().double(),
+    "bias of the model is of torch.float64.*float": lambda: Own().double(),
     "takes part in the model's logits": lambda: nn.Sequential(Own(), Detached()),
     "for one image, \\[1, 1, 28, 10\\]": lambda: nn.Linear(28, 10),
     "for one image, tuple": lambda: nn.Sequential(Own(), Twice()),

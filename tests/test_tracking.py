@@ -194,7 +194,7 @@ def test_logged_in_without_an_answer_goes_offline_with_a_line(place, command, se
 BESIDE = """
 import json, os, sys, tempfile
 from pathlib import Path
-import wandb
+import numpy, wandb
 from vit_mnist.callbacks import Callback
 from vit_mnist.core import UserError
 from vit_mnist.data import load_data
@@ -228,7 +228,7 @@ Path("data.bin").write_bytes(bytes(1000))
 artifact = wandb.Artifact("data", "dataset")
 artifact.add_file("data.bin")
 after.log_artifact(artifact)
-after.log({"image": wandb.Image([[0, 255], [255, 0]])})
+after.log({"image": wandb.Image(numpy.zeros((2, 2), "uint8"))})
 after.finish()
 assert sorted(Path("failed").rglob("*")) == before
 print(json.dumps([len(read_tracked("fine")["history"]), changed, tempfile.gettempdir() == folder]))

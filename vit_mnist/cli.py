@@ -7,7 +7,7 @@ __all__ = ['command', 'vit_mnist_data', 'settings_options', 'vit_mnist_train', '
            'vit_mnist_attention', 'vit_mnist_explain', 'vit_mnist_tune']
 
 # %% ../nbs/90_cli.ipynb #e8ba0181
-import argparse, json, os, re, sys, warnings
+import argparse, codecs, json, logging, os, re, sys, warnings
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import wraps
@@ -22,9 +22,27 @@ from .presets import check_new, check_run, find_preset
 from .settings import Settings, Training, read_settings
 
 # %% ../nbs/90_cli.ipynb #be7544f8
+def _readable(text):
+    "Return text with the names of files as UTF-8 has them, which the C locale does not read"
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeError:
+        return text
+
+
+def _escape(error):
+    "Encode what a stream can't show: by its escape, and names as UTF-8 has them"
+    text = _readable(error.object[error.start : error.end])
+    return text.encode(error.encoding, "backslashreplace"), error.end
+
+
+codecs.register_error("vit_mnist", _escape)
+
+
 def _fail(command, message):
     "End the process with one line and status 2"
-    print(f"{command}: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+    text = printable(_readable(" ".join(str(message).split())))
+    print(f"{command}: {text}", file=sys.stderr)
     sys.exit(2)
 
 # %% ../nbs/90_cli.ipynb #444fbd29
@@ -96,7 +114,8 @@ def command(
         if args or kwargs:
             return func(*args, **kwargs)
         for stream in sys.stdout, sys.stderr:
-            stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
+            stream.reconfigure(errors="vit_mnist")  # a file's name need not be text
+        logging.raiseExceptions = False  # nor fit in the log file of a library
         warnings.showwarning = show
         return _run(func)
 

@@ -253,18 +253,17 @@ def train_epoch(
 # %% ../nbs/34_loop.ipynb #2e97b522
 def _prepare_splits(train, valid, settings):
     "Return the images to learn from and those to validate on; raise `UserError` where some lack"
-    train = train.take(settings.limit or len(train))
     valid = train.take(0) if valid is None else valid
-    if not len(train):
-        raise UserError("there are no training images; give a split with at least one")
-    if (settings.patience or settings.keep_best) and not len(valid):
-        raise UserError("patience and keep_best need validation images, and there are none")
     for split in train, valid:
         if len(split.images) != len(split.labels) or split.labels.dtype != torch.int64:
             facts = f"{len(split.images)} images and {len(split.labels)} labels"
             wanted = "give each image one label, a whole number (torch.int64)"
             raise UserError(f"{facts} of {split.labels.dtype} don't fit; {wanted}")
-    return train, valid
+    if not len(train):
+        raise UserError("there are no training images; give a split with at least one")
+    if (settings.patience or settings.keep_best) and not len(valid):
+        raise UserError("patience and keep_best need validation images, and there are none")
+    return train.take(settings.limit or len(train)), valid
 
 # %% ../nbs/34_loop.ipynb #0976f205
 def _check_trainable(model):
