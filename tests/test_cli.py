@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 
 import pytest
+import vit_mnist.cli  # noqa: F401  (registers how names are escaped)
 from vit_mnist.core import sha256
 from vit_mnist.model import create_model, save_model
 
