@@ -7,7 +7,7 @@ __all__ = ['pick_device', 'count_processes', 'check_accelerate', 'OneProcess', '
            'loss_and_accuracy', 'train_step', 'train_epoch', 'final_metrics', 'fit']
 
 # %% ../nbs/34_loop.ipynb #5d3802cc
-import math, os, time, warnings
+import logging, math, os, time, warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import wraps
@@ -344,13 +344,17 @@ def _check_compiler(device):
     "Raise `UserError` where torch.compile can't compile a sum"
     from torch._inductor import config  # seconds
 
+    disabled = logging.root.manager.disable
     try:
-        with config.patch(force_disable_caches=True):
+        logging.disable()  # a line is said here
+        with warnings.catch_warnings(action="ignore"), config.patch(force_disable_caches=True):
             torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
     except Exception as error:
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         needs = "compile needs a C++ compiler that works"
         raise UserError(f"{needs}; leave compile out ({why})") from error
+    finally:
+        logging.disable(disabled)
 
 
 def _raise_compile_error(error):
