@@ -1,7 +1,7 @@
 # Everything a person does here, one target each; `make` alone lists them.
 PYTHON ?= python3
 VENV   ?= .venv
-BIN    := $(abspath $(VENV))/bin
+BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1800,)
 .DEFAULT_GOAL := help
@@ -12,74 +12,74 @@ help:  ## list the targets
 
 $(STAMP): settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; say which: make setup PYTHON=python3.12')"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]"
+	$(PYTHON) -m venv "$(VENV)"
+	"$(BIN)"/pip install --quiet uv
+	"$(BIN)"/uv pip install --quiet --python "$(BIN)"/python -e ".[dev]"
 	@touch $(STAMP)
 
 setup: $(STAMP)  ## make .venv and install the project with its development tools
 
 data: $(STAMP)  ## unpack MNIST and show a summary
-	@$(BIN)/vit_mnist_data
+	@"$(BIN)"/vit_mnist_data
 
 train: $(STAMP)  ## train the preset `fast` to 99 %, about half a minute on two cores
-	@$(BIN)/vit_mnist_train --preset fast
+	@"$(BIN)"/vit_mnist_train --preset fast
 
 pipeline: $(STAMP)  ## data, train, evaluate, explain with DVC, in a git clone: runs what has changed
-	$(BIN)/nbdev[_-]export  # nbdev 2 spells its commands with _, nbdev 3 with -
+	"$(BIN)"/nbdev[_-]export  # nbdev 2 spells its commands with _, nbdev 3 with -
 	@mkdir -p .dvc-storage  # the remote `local`; `dvc remote modify local url s3://...` names another place
-	PATH="$(BIN):$$PATH" $(BIN)/dvc repro
-	$(BIN)/dvc push
-	$(BIN)/dvc metrics show
+	PATH="$$(cd "$(BIN)" && pwd):$$PATH" "$(BIN)"/dvc repro
+	"$(BIN)"/dvc push
+	"$(BIN)"/dvc metrics show
 
 lint: $(STAMP)  ## names, lines and layout of notebooks and scripts, with ruff
-	$(BIN)/ruff check nbs tests benchmarks tools setup.py
-	$(BIN)/ruff format --check nbs tests benchmarks tools setup.py
+	"$(BIN)"/ruff check nbs tests benchmarks tools setup.py
+	"$(BIN)"/ruff format --check nbs tests benchmarks tools setup.py
 
 test: lint  ## lint, run all notebooks as tests, then pytest
-	OMP_NUM_THREADS=1 $(TIMEOUT) $(BIN)/nbdev[_-]test --n_workers 2 --timing --do_print
-	$(BIN)/python -m pytest tests -m "not slow" -n 2 --durations 15
+	OMP_NUM_THREADS=1 $(TIMEOUT) "$(BIN)"/nbdev[_-]test --n_workers 2 --timing --do_print
+	"$(BIN)"/python -m pytest tests -m "not slow" -n 2 --durations 15
 
 test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
-	$(BIN)/nbdev[_-]test --n_workers 0 --timing --do_print --flags slow
-	$(BIN)/python -m pytest tests -m slow
+	"$(BIN)"/nbdev[_-]test --n_workers 0 --timing --do_print --flags slow
+	"$(BIN)"/python -m pytest tests -m slow
 
 mutate: $(STAMP)  ## change the code one thing at a time: do tests notice? hours; MUTATE="loop --sample 40"
-	$(BIN)/python tools/mutate.py $(MUTATE)
+	"$(BIN)"/python tools/mutate.py $(MUTATE)
 
 coverage: $(STAMP)  ## the lines that notebooks and tests run together, about fifteen minutes
-	$(BIN)/python tools/cover.py
+	"$(BIN)"/python tools/cover.py
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir nbs --config tools/jupyter_server_config.py
+	"$(BIN)"/jupyter lab --notebook-dir nbs --config tools/jupyter_server_config.py
 
 notebooks: $(STAMP)  ## run all notebooks in place; slow cells keep their outputs
-	$(BIN)/python tools/notebooks.py
-	$(BIN)/nbdev[_-]clean
+	"$(BIN)"/python tools/notebooks.py
+	"$(BIN)"/nbdev[_-]clean
 
 readme: $(STAMP)  ## make README.md from nbs/index.ipynb
-	$(BIN)/python tools/readme.py
+	"$(BIN)"/python tools/readme.py
 
 docs: $(STAMP)  ## build the site into _docs/ (with Quarto where there is one) and check it
-	$(BIN)/python tools/docs.py
+	"$(BIN)"/python tools/docs.py
 
 bench: $(STAMP)  ## measure speed, memory and start-up, about two minutes
-	$(BIN)/python benchmarks/bench.py
+	"$(BIN)"/python benchmarks/bench.py
 
 bench-engine: $(STAMP)  ## measure the engine's options and the cost of checkpoints, about eight minutes
-	$(BIN)/python benchmarks/engine.py
+	"$(BIN)"/python benchmarks/engine.py
 
 bench-zoo: $(STAMP)  ## train every model briefly, an hour or two; resumes where it was stopped
-	$(BIN)/python benchmarks/zoo.py
+	"$(BIN)"/python benchmarks/zoo.py
 
 bench-trust: $(STAMP)  ## how far to trust each explanation, about three hours; resumes where it was stopped
-	$(BIN)/python benchmarks/trust.py
+	"$(BIN)"/python benchmarks/trust.py
 
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
-	$(BIN)/python benchmarks/record.py
+	"$(BIN)"/python benchmarks/record.py
 
 bench-best: $(STAMP)  ## the preset `best` from three seeds, about an hour; resumes where it was stopped
-	$(BIN)/python benchmarks/train.py best --threads 1
+	"$(BIN)"/python benchmarks/train.py best --threads 1
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache .ruff_cache .coverage*

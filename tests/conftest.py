@@ -1,6 +1,5 @@
 "Fixtures of several test files: installed scripts, permissions, a trained model, a browser."
 
-import fcntl
 import os
 
 # before torch is imported: results are equal bit for bit only for one number of threads
@@ -18,6 +17,11 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from vit_mnist.core import sha256
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where tests run in one process
+    fcntl = None
 
 SHARED = "VIT_MNIST_TEST_SHARED"  # a folder for all processes of this session
 LONGEST = [
@@ -44,7 +48,9 @@ HOW = "no Chromium found: apt-get install chromium, or playwright install chromi
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):
         # not in TMPDIR: the path of a socket has at most some hundred characters
-        os.environ[SHARED] = tempfile.mkdtemp(prefix="vit-mnist-", dir="/tmp")
+        os.environ[SHARED] = tempfile.mkdtemp(
+            prefix="vit-mnist-", dir="/tmp" if os.path.isdir("/tmp") else None
+        )
         os.environ[PARENT] = str(os.getpid())
 
 
@@ -64,13 +70,16 @@ def shared(name):
     folder = Path(os.environ[SHARED], name)
     folder.mkdir(exist_ok=True)
     with open(f"{folder}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
 
 
 def forked_words(*words, before=()):
     """Return words that run an installed script, or `python -c`, without importing torch again:
     as a child of a server that is started at the first call; `before` are words put before it"""
+    if not hasattr(os, "fork"):
+        return real_words(*words, before=before)
     with shared(f"server-{sha256(repr(before).encode())[:8]}") as folder:
         socket = folder / "socket"
         if not socket.exists():
@@ -81,6 +90,12 @@ def forked_words(*words, before=()):
                 assert process.poll() is None, "the server of scripts does not start"
                 time.sleep(0.05)
     return [sys.executable, "-IS", FORKED, socket, *map(str, words)]
+
+
+def real_words(*words, before=()):
+    "Return words that start an installed script, or `python -c`, as a process of its own"
+    name = sys.executable if words[0] == "python" else SCRIPTS / words[0]
+    return [*before, name, *map(str, words[1:])]
 
 
 def run_words(words, **kwargs):
@@ -114,8 +129,7 @@ def run_brief(*options, **kwargs):
 
 def start_script(*words, before=(), **kwargs):
     "Run an installed script, or `python -c`, as a person does: as a process of its own"
-    name = sys.executable if words[0] == "python" else SCRIPTS / words[0]
-    return run_words([*before, name, *words[1:]], **kwargs)
+    return run_words(real_words(*words, before=before), **kwargs)
 
 
 @pytest.fixture(scope="session")
@@ -141,7 +155,7 @@ def real_script():
 @pytest.fixture(scope="session")
 def unprivileged():
     "Return words that start a process which obeys file permissions, as root does not"
-    if os.geteuid():
+    if not hasattr(os, "geteuid") or os.geteuid():
         return []
     if not shutil.which("setpriv"):
         pytest.skip("root needs setpriv (util-linux) to be refused")

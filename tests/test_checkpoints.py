@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import os
 import random
-import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +19,15 @@ from conftest import BRIEF, HANGS
 from forked import PRELOADED
 
 from vit_mnist.callbacks import Callback
-from vit_mnist.checkpoints import Checkpoints, Resume, list_checkpoints, read_checkpoint
+from vit_mnist.checkpoints import Checkpoints, FolderLock, Resume, Stopped, list_checkpoints
+from vit_mnist.checkpoints import read_checkpoint
 from vit_mnist.core import UserError, sha256
 from vit_mnist.data import Split
 from vit_mnist.loop import fit
-from vit_mnist.model import create_model
+from vit_mnist.model import create_model, save_model
 from vit_mnist.settings import Settings, Training
 
+resource = pytest.importorskip("resource", reason="processes are killed as Windows can't")
 SMALL = Settings(
     model_args={"depth": 1, "dim": 32, "mlp_dim": 64, "dropout": 0.1},
     limit=640,
@@ -354,3 +356,157 @@ def test_a_checkpoint_of_an_older_version_resumes_bit_for_bit(tmp_path, old):
         make_old(checkpoint)
     resumed = fit_in(tmp_path / "run")
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+# One process at a time, and nothing outside the folder
+
+
+def stop_in_a_step(folder, log):
+    assert finish(start(go, folder, SMALL, log, "in a step")) == -signal.SIGKILL
+
+
+def resume(folder, message):
+    "Resume a run, or write down why that is refused"
+    from vit_mnist.training import train
+
+    try:
+        train(resume=folder, progress=False)
+    except UserError as error:
+        message.write_text(str(error))
+
+
+def test_a_folder_in_use_is_refused_with_its_owner_and_free_when_that_has_gone(
+    tmp_path, uninterrupted
+):
+    folder, message = tmp_path / "run", tmp_path / "message"
+    stop_in_a_step(folder, tmp_path / "log")
+    assert (folder / ".lock").exists()  # left by the killed process: no lock any more
+    owner, before = FolderLock(folder), sorted(folder.rglob("*"))
+    owner.acquire()
+    assert finish(start(resume, folder, message)) == 0
+    said = message.read_text()
+    assert f"{folder} is in use: process {os.getpid()} on " in said and "\n" not in said
+    assert sorted(folder.rglob("*")) == before
+    owner.release()
+    assert finish(start(resume, folder, tmp_path / "none")) == 0
+    assert not (tmp_path / "none").exists() and not (folder / ".lock").exists()
+    assert outcome(folder) == uninterrupted("plain")
+    assert finish(start(resume, folder, message)) == 0  # and then it is finished
+    assert f"vit_mnist_train --weights {folder}" in message.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(10))
+def test_of_two_resumes_at_once_one_goes_on_and_one_is_refused(tmp_path, uninterrupted, attempt):
+    folder = tmp_path / "run"
+    stop_in_a_step(folder, tmp_path / "log")
+    both = [start(resume, folder, tmp_path / name) for name in ("one", "two")]
+    assert [finish(process) for process in both] == [0, 0]
+    (refused,) = (path for name in ("one", "two") if (path := tmp_path / name).exists())
+    assert "is in use: process" in refused.read_text() or "is finished" in refused.read_text()
+    assert outcome(folder) == uninterrupted("plain")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/step-00000005"])
+def test_no_link_is_followed_out_of_the_folder(tmp_path, name):
+    outside, link = tmp_path / "outside", tmp_path / "run" / name
+    (outside / "step-00000001").mkdir(parents=True)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside, target_is_directory=True)
+    with pytest.raises(UserError, match=f"{link} is a symbolic link"):
+        fit_in(tmp_path / "run")
+    assert [path.name for path in outside.iterdir()] == ["step-00000001"] and link.is_symlink()
+    link.unlink()
+    half = tmp_path / "run" / ".half.tmp"
+    half.symlink_to(outside, target_is_directory=True)
+    fit_in(tmp_path / "run")
+    assert not half.is_symlink() and (outside / "step-00000001").is_dir()
+
+
+class Counted(Callback):
+    "Count steps, from 0 whenever a run starts"
+
+    def on_start(self, run):
+        self.steps = 0
+
+    def on_step(self, run):
+        self.steps += 1
+
+    def state_dict(self):
+        return {"steps": torch.tensor(self.steps)}
+
+    def load_state_dict(self, tensors):
+        self.steps = tensors["steps"].item()
+
+
+def test_a_callback_has_its_state_after_it_has_started_and_a_lost_one_is_named(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit_in(tmp_path, Counted(), StopAfter(15))
+    counted = Counted()
+    fit_in(tmp_path, counted)  # from the end of the first epoch
+    assert counted.steps == 20
+    for path in list_checkpoints(tmp_path / "checkpoints")[1:]:
+        path.rename(tmp_path / path.name)
+    with pytest.warns(UserWarning, match="the state of callbacks that this run lacks: counted"):
+        fit_in(tmp_path)
+
+
+# Signals
+
+
+class Raise(Callback):
+    def __init__(self, *numbers):
+        self.numbers = numbers
+
+    def on_step(self, run):
+        if run.step == 15:
+            for number in self.numbers:
+                signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_every_signal_that_announces_an_end_writes_a_checkpoint(tmp_path, name):
+    number, checkpoints = getattr(signal, name), Checkpoints()
+    handlers = {each: signal.getsignal(each) for each in signal.valid_signals()}
+    twice = [number] * (1 if name in ("SIGINT", "SIGTERM") else 2)  # as terminals send SIGHUP
+    with pytest.raises(Stopped, match=f"--resume {tmp_path}$") as stopped:
+        fit_in(tmp_path, checkpoints.signals, Raise(*twice), checkpoints)
+    assert stopped.value.status == 128 + number
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")][-1:] == [
+        "step-00000015"
+    ]
+    assert handlers == {each: signal.getsignal(each) for each in signal.valid_signals()}
+
+
+def test_signals_that_are_ignored_or_ones_own_stay_so(tmp_path):
+    own, checkpoints = [], Checkpoints()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    mine = signal.signal(signal.SIGUSR1, lambda number, frame: own.append(number))
+    try:
+        fit_in(tmp_path, checkpoints.signals, Raise(signal.SIGHUP, signal.SIGUSR1), checkpoints)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGUSR1, mine)
+    assert own == [signal.SIGUSR1]
+
+
+# Weights to begin with
+
+
+def test_a_run_that_begins_with_weights_resumes_from_its_start_without_them(tmp_path):
+    from vit_mnist.training import train
+
+    source, plain = tmp_path / "source.safetensors", replace(SMALL, keep_best=False, snapshots=())
+    save_model(create_model("vit", seed=9, **SMALL.model_args), source)
+    first = dict(progress=False, weights=source, pictures={})
+    with pytest.raises(KeyboardInterrupt):
+        train(plain, tmp_path / "run", [StopAfter(3)], **first)
+    whole = train(plain, tmp_path / "whole", **first)
+    source.unlink()
+    resumed = train(resume=tmp_path / "run", progress=False, pictures={})
+    for a, b in zip(*(run.model.state_dict().values() for run in (whole, resumed))):
+        assert torch.equal(a, b)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="stopped before its first step; begin a new one"):
+        train(resume=tmp_path / "run", progress=False)

@@ -1,9 +1,11 @@
 "The installed scripts used wrongly: one line, status 2, nothing changed."
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 
 import pytest
+import vit_mnist.cli  # noqa: F401  (registers how names are escaped)
 from vit_mnist.core import sha256
 from vit_mnist.model import create_model, save_model
 
@@ -33,6 +35,9 @@ MISTAKES = {  # what is typed: what the line must hold
     "vit_mnist_train vit": "unexpected 'vit'; see vit_mnist_train --help",
     "vit_mnist_train --out run": "run exists already; name a new folder",
     "vit_mnist_train --out locked/new": "name a folder you can write to",
+    "vit_mnist_train --out new --weights nothing": "no run nothing; name a run folder",
+    "vit_mnist_train --out new --weights empty": "empty",
+    "vit_mnist_train --resume run --weights fast": "can't read run/config.json",
     "vit_mnist_data --data kmnits": "did you mean 'kmnist'?",
     "vit_mnist_evaluate nothing": (
         "no run nothing; name a run folder, its model.safetensors or one of best, explain, fast"
@@ -156,3 +161,21 @@ def test_a_mistake_that_is_known_at_once_is_told_at_once(real_script, tmp_path, 
     assert (done.returncode, done.stdout) == (2, "[]\n")
     (line,) = done.stderr.splitlines()
     assert line.startswith(words.split()[0]) and message in line
+
+
+@pytest.mark.parametrize(
+    "encoding, shown", [("utf-8", "Übung \\udcff"), ("ascii", "\\xdcbung \\udcff")]
+)
+def test_names_are_readable_where_the_locale_does_not_know_utf_8(encoding, shown):
+    name = "Übung ".encode().decode("ascii", "surrogateescape") + "\udcff"  # as C's locale has it
+    assert name.encode(encoding, "vit_mnist").decode(encoding) == shown
+
+
+@pytest.mark.slow
+def test_a_tracked_run_in_the_c_locale_says_nothing_of_logging(tmp_path, real_script):
+    c = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "WANDB_MODE": "offline"}
+    brief = "--limit 64 --epochs 1 --valid-size 100 --device cpu".split()
+    words = "vit_mnist_train", *brief, "--out", "Übung"
+    done = real_script(*words, cwd=tmp_path, env={**os.environ, **c})
+    assert done.returncode == 0 and "\\xdcbung" in done.stdout
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["epoch 1 of 1"]

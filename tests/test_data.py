@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from vit_mnist.core import UserError, sha256
-from vit_mnist.data import DATASETS, Split, add_data, load_data, mnist_hashes
+from vit_mnist.data import DATASETS, Split, add_data, cache_root, load_data, mnist_hashes
 from vit_mnist.data import plot_class_balance, plot_patches
 from vit_mnist.evaluation import evaluate
 from vit_mnist.runs import open_data, open_model
 from vit_mnist.settings import Settings
+from vit_mnist.tracking import wandb_mode
 from vit_mnist.training import train
 
 UNPACK = "from vit_mnist.data import unpack_mnist; import sys; unpack_mnist(sys.argv[1])"
@@ -114,3 +115,18 @@ def test_patches_are_numbered_row_by_row_without_scales():
     assert all(len(axis.get_xticks()) == 0 == len(axis.get_yticks()) for axis in axes)
     assert torch.equal(torch.as_tensor(axes[1].images[0].get_array()), image[0, :14, 14:])
     assert {axis.images[0].get_clim() for axis in axes} == {(0, image.max().item())}
+
+
+def test_no_home_is_a_line(monkeypatch):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    pwd = pytest.importorskip("pwd")
+    for name in ("HOME", "XDG_CACHE_HOME", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for home in ("", "~/digits"):
+        monkeypatch.setenv("VIT_MNIST_HOME", home)
+        with pytest.raises(UserError, match="no home folder .*; set VIT_MNIST_HOME"):
+            cache_root()
+    assert wandb_mode() in ("online", "offline", "disabled")

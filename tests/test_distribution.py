@@ -136,3 +136,32 @@ def test_evaluation_is_exact_whatever_the_number_of_processes(torchrun, processe
     assert len(results[1]) == 3  # all processes agree
     for n, (loss, accuracy) in alone.items():
         assert together[n] == pytest.approx((loss, accuracy), rel=1e-6)
+
+
+OWN = """
+import torch
+from vit_mnist.data import load_data
+from vit_mnist.loop import fit
+from vit_mnist.settings import Training
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = torch.nn.Linear(784, 10), torch.nn.Linear(10, 10)
+    def forward(self, images):
+        return self.used(images.flatten(1))
+torch.manual_seed(0)
+data = load_data()
+settings = Training(epochs=1, batch_size=64, accumulate=2, device="cpu")
+run = fit(Own(), data.train.take(256), data.valid.take(100), settings)
+if run.main:
+    print("RESULT", run.metrics["valid_loss"])
+"""
+
+
+def test_a_model_of_ones_own_with_an_idle_layer_is_trained_by_two_processes(torchrun):
+    losses = []
+    for processes in (1, 2):
+        done = torchrun(processes, "python", "-c", OWN)
+        assert done.returncode == 0, done.stderr
+        losses.append(float(done.stdout.split("RESULT ")[1].split()[0]))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)

@@ -256,3 +256,11 @@ def test_formulas_need_no_script():
     page = with_mathml(page + '<span class="math inline">\\(a &lt; b\\)</span></p>')
     assert page.startswith('<p><span class="math inline"><math') and "katex" not in page
     assert "<mo>&#x0003C;</mo>" in page
+
+
+def test_no_test_file_needs_unix_to_be_collected():
+    unix = {"fcntl", "resource", "pwd", "grp", "termios", "pty"}
+    for path in (ROOT / "tests").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = {alias.name for alias in getattr(node, "names", [])}
+            assert not names & unix and getattr(node, "module", None) not in unix, path

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import HANGS
+from conftest import HANGS, SCRIPTS
 from vit_mnist.cli import _given, _options, vit_mnist_train
 from vit_mnist.settings import Settings
 from vit_mnist.tuning import find_space, open_study, search_rows, tune
@@ -70,7 +70,7 @@ def dvc(tmp_path_factory, script, forked):
         start = shlex.join(map(str, forked(f"vit_mnist_{name}")))
         (commands / f"vit_mnist_{name}").write_text(f'#!/bin/sh\nexec {start} "$@"\n')
         (commands / f"vit_mnist_{name}").chmod(0o755)
-    env = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
+    env = {**os.environ, "PATH": f"{commands}:{SCRIPTS}:{os.environ['PATH']}"}
 
     def run(folder, *words, check=True):
         done = script("dvc", *words, cwd=folder, env=env)

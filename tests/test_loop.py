@@ -151,3 +151,179 @@ def test_the_form_before_takes_its_arguments_by_place_and_tests(tmp_path):
         run = fit(network(), data, BASE, [log], tmp_path)
     assert (run.settings, run.folder) == (BASE, tmp_path) and log in run.callbacks
     assert run.metrics["test_accuracy"] == loss_and_accuracy(run.model, data.test)[1]
+
+
+# models and processes that are not as expected
+
+
+class Own(nn.Module):
+    "Add up a linear layer and a parameter with five dimensions; one layer is idle"
+
+    def __init__(self, outputs=10):
+        super().__init__()
+        self.linear, self.idle = nn.Linear(784, outputs), nn.Linear(9, 9)
+        self.bias = nn.Parameter(torch.zeros(1, 1, 1, 1, outputs))
+
+    def forward(self, images):
+        return self.linear(images.flatten(1)) + self.bias.flatten()
+
+
+def test_the_model_is_in_evaluation_mode_after_a_run_and_after_an_error():
+    assert not fit(network(), TRAIN, VALID, BASE).model.training
+
+    def fail(run):
+        raise UserError("enough")
+
+    model = network()
+    with pytest.raises(UserError, match="enough"):
+        fit(model, TRAIN, VALID, BASE, [Log(at="on_step", act=fail)])
+    assert not model.training
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_error_at_an_exit_hides_no_other_and_stops_no_other_exit(before):
+    def fail(run):
+        raise UserError("early" if before else "never")
+
+    def fail_late(run):
+        raise ValueError("late")
+
+    log = []
+    callbacks = [Log("a ", log), Log("b ", log, "on_exit", fail_late)]
+    callbacks += [Log("c ", log, "on_step" if before else "", fail)]
+    with pytest.raises(UserError if before else ValueError, match="early" if before else "late"):
+        if before:
+            with pytest.warns(UserWarning, match="ValueError: late"):
+                fit(network(), TRAIN, VALID, BASE, callbacks)
+        else:
+            fit(network(), TRAIN, VALID, BASE, callbacks)
+    assert log[-3:] == ["c exit", "b exit", "a exit"]
+
+
+MODELS = {
+    "the model has 5 outputs, and labels go from 0 to 9": lambda: Own(5),
+    "nothing can learn": lambda: Own().requires_grad_(False),
+    "bias of the model is of torch.float64.*float": lambda: Own().double(),
+    "takes part in the model's logits": lambda: nn.Sequential(Own(), Detached()),
+    "for one image, \\[1, 1, 28, 10\\]": lambda: nn.Linear(28, 10),
+    "for one image, tuple": lambda: nn.Sequential(Own(), Twice()),
+    "the model fails on one image .RuntimeError": lambda: nn.Linear(27, 10),
+}
+
+
+class Detached(nn.Module):
+    def forward(self, logits):
+        return logits.detach()
+
+
+class Twice(nn.Module):
+    def forward(self, logits):
+        return logits, logits
+
+
+@pytest.mark.parametrize("message", MODELS)
+def test_a_model_of_ones_own_that_cant_be_trained_is_refused_in_a_line(message):
+    log = Log()
+    with pytest.raises(UserError, match=message) as error:
+        fit(MODELS[message](), DATA.train.take(64), VALID, BASE, [log])
+    assert log.log == [] and "\n" not in str(error.value)
+
+
+def test_data_of_ones_own_that_dont_fit_are_refused_in_a_line():
+    data = replace(DATA, train=TRAIN, valid=VALID, test=VALID.take(0))
+    with pytest.warns(DeprecationWarning), pytest.raises(UserError, match="no test images"):
+        fit(network(), data, BASE)
+    for wrong in (
+        replace(TRAIN, labels=TRAIN.labels[1:]),
+        replace(TRAIN, labels=TRAIN.labels.float()),
+    ):
+        with pytest.raises(UserError, match="give each image one label"):
+            fit(network(), wrong, VALID, BASE)
+    with pytest.raises(UserError, match="no images to measure"):
+        loss_and_accuracy(network(), VALID.take(0))
+
+
+def test_a_model_of_ones_own_is_trained_whatever_its_parameters():
+    run = fit(Own(), TRAIN, VALID, BASE)
+    assert run.step == 4 and run.model.bias.abs().max() > 0
+
+
+def test_compile_without_a_compiler_is_refused_before_the_run_begins(monkeypatch):
+    def no_compiler(function):
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    log = Log()
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.raises(UserError, match="leave compile out .RuntimeError: No working") as error:
+        fit(network(), TRAIN, VALID, replace(BASE, compile=True), [log])
+    assert log.log == [] and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "variables, message",
+    [
+        ("WORLD_SIZE=2", "there is no RANK; start several processes with torchrun"),
+        ("WORLD_SIZE=2 RANK=0 LOCAL_RANK=0 MASTER_ADDR=localhost", "there is no MASTER_PORT"),
+        ("WORLD_SIZE=-1", "is no number of processes"),
+        ("OMPI_COMM_WORLD_SIZE=4", "4 processes that train one by one"),
+        ("SLURM_STEP_NUM_TASKS=4", "4 processes that train one by one"),
+        ("ACCELERATE_MIXED_PRECISION=bf16", "set the run's own precision"),
+        ("ACCELERATE_MIXED_PRECISION=fp8", "set the run's own precision"),
+        ("ACCELERATE_USE_FSDP=true", "each process trains a whole model"),
+        ("ACCELERATE_USE_DEEPSPEED=1", "each process trains a whole model"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS=4", "set accumulate"),
+        ("ACCELERATE_DYNAMO_BACKEND=INDUCTOR", "set compile"),
+    ],
+)
+def test_what_a_launcher_asks_for_and_a_run_can_not_do_is_refused(monkeypatch, variables, message):
+    for variable in variables.split():
+        monkeypatch.setenv(*variable.split("="))
+    with pytest.raises(UserError, match=message):
+        fit(network(), TRAIN, VALID, BASE)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        "RANK=0",
+        "WORLD_SIZE=1 RANK=0 LOCAL_RANK=0",
+        "WORLD_SIZE= ACCELERATE_USE_CPU=true ACCELERATE_MIXED_PRECISION=no",
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS=1 ACCELERATE_DYNAMO_BACKEND=NO",
+    ],
+)
+def test_what_asks_for_nothing_else_is_one_process(monkeypatch, variables):
+    for variable in variables.split():
+        monkeypatch.setenv(*variable.split("="))
+    accelerator, device = find_processes("cpu")
+    assert (accelerator.num_processes, device.type) == (1, "cpu")
+
+
+def test_the_precision_of_the_run_may_be_asked_for_and_slurms_tasks_are_not_obeyed(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    find_processes("cpu", "bf16")
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.warns(UserWarning, match="SLURM_NTASKS=4 is not obeyed"):
+        assert find_processes("cpu")[0].num_processes == 1
+
+
+ACCELERATOR = """
+import sys
+from accelerate import Accelerator
+from vit_mnist.data import load_data
+from vit_mnist.loop import fit
+from vit_mnist.model import create_model
+from vit_mnist.settings import Training
+if sys.argv[1] == "before":
+    Accelerator(mixed_precision="bf16")
+train = load_data().train.take(20)
+model = create_model("cnn", seed=0, size="tiny")
+run = fit(model, train, settings=Training(epochs=1, device="cpu"))
+print(run.step, Accelerator(mixed_precision="bf16").mixed_precision)
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ones_own_accelerator_and_a_run_do_not_meet(script, when):
+    done = script("python", "-c", ACCELERATOR, when)
+    assert done.stdout.split() == ["1", "bf16"], done.stderr

@@ -82,3 +82,12 @@ def test_a_folder_that_is_no_run_says_why(runs):
     }.items():
         with pytest.raises(UserError, match=why):
             open_model(runs / name)
+
+
+@pytest.mark.parametrize(
+    "limit, learned", [(640, 640), (0, 50_000), (70_000, 50_000), ("x", 50_000)]
+)
+def test_training_images_are_those_that_the_run_saw(tmp_path, limit, learned):
+    settings = {"limit": limit, "data": "MNIST"}
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    assert len(open_data(tmp_path).train) == len(open_data(tmp_path, "mnist").train) == learned

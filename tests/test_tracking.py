@@ -13,7 +13,7 @@ import pytest
 from conftest import HANGS
 
 from vit_mnist.settings import Settings
-from vit_mnist.tracking import read_tracked
+from vit_mnist.tracking import _records, read_tracked
 
 # Runs the installed command in a process where every socket that leads out of the machine is
 # refused and written down. Killed at step 17 if told so; Unix sockets are how wandb talks to its
@@ -131,7 +131,8 @@ def test_an_offline_run_killed_and_resumed_holds_every_step_once_and_all_of_it_i
 
 
 # a network without a single way out
-ALONE = ["unshare", "--net", *(["--map-root-user"] if os.geteuid() else [])]
+ROOT = hasattr(os, "geteuid") and not os.geteuid()
+ALONE = ["unshare", "--net", *([] if ROOT else ["--map-root-user"])]
 # packets this network had no route for, whichever process sent them
 ATTEMPTS = """awk '/^Ip: [0-9]/ { print $13 }' /proc/net/snmp"""
 
@@ -186,3 +187,62 @@ def test_logged_in_without_an_answer_goes_offline_with_a_line(place, command, se
     assert len([line for line in done.stderr.splitlines() if "did not answer" in line]) == 1
     assert sorted(read_tracked(folder / "run")["history"]) == list(range(1, 32))
     assert not written_outside(place)
+
+
+# beside a run of one's own; how a run ended
+
+BESIDE = """
+import json, os, sys, tempfile
+from pathlib import Path
+import numpy, wandb
+from vit_mnist.callbacks import Callback
+from vit_mnist.core import UserError
+from vit_mnist.data import load_data
+from vit_mnist.loop import fit
+from vit_mnist.model import create_model
+from vit_mnist.settings import Training
+from vit_mnist.tracking import Tracker, read_tracked
+class Fail(Callback):
+    def on_step(self, run):
+        raise UserError("diverged")
+def track(name, *callbacks):
+    train = load_data().train.take(96)
+    settings = Training(epochs=1, batch_size=32, device="cpu")
+    model = create_model("cnn", seed=0, size="tiny")
+    fit(model, train, settings=settings, callbacks=[Tracker(), *callbacks], folder=Path(name))
+environment, folder = dict(os.environ), tempfile.gettempdir()
+mine = wandb.init(project="thesis", dir=".", settings=wandb.Settings(console="off"))
+mine.log({"own": 1})
+track("fine")
+mine.log({"own": 2})
+mine.finish()
+try:
+    track("failed", Fail())
+except UserError:
+    pass
+names = os.environ.keys() | environment
+changed = [name for name in names if os.environ.get(name) != environment.get(name)]
+before = sorted(Path("failed").rglob("*"))
+after = wandb.init(project="thesis", dir=".", settings=wandb.Settings(console="off"))
+Path("data.bin").write_bytes(bytes(1000))
+artifact = wandb.Artifact("data", "dataset")
+artifact.add_file("data.bin")
+after.log_artifact(artifact)
+after.log({"image": wandb.Image(numpy.zeros((2, 2), "uint8"))})
+after.finish()
+assert sorted(Path("failed").rglob("*")) == before
+print(json.dumps([len(read_tracked("fine")["history"]), changed, tempfile.gettempdir() == folder]))
+"""
+
+
+def test_a_run_of_ones_own_stays_open_and_how_a_run_ended_is_told(place, script):
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    work, environment = place[0] / "work", {**place[1], "WANDB_MODE": "offline"}
+    done = script("python", "-c", BESIDE, cwd=work, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [4, [], True]  # 3 steps and the metrics
+    for name, code in {"fine": 0, "failed": 1}.items():
+        (path,) = (work / name).glob("wandb/offline-run-*/*.wandb")
+        records = map(Record.FromString, _records(path))
+        assert [each.exit.exit_code for each in records if each.HasField("exit")] == [code]

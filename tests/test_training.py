@@ -1,6 +1,10 @@
 "Training in two processes: the same seed makes the same weights."
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 from vit_mnist.core import sha256
+from vit_mnist.training import new_folder
 
 OPTIONS = [*"--limit 1000 --epochs 1 --valid-size 500 --device cpu".split(), "--tracking=disabled"]
 
@@ -13,3 +17,29 @@ def test_same_seed_same_weights_in_two_processes(tmp_path, brief_train):
         assert "test accuracy" in done.stdout and str(tmp_path / name) in done.stdout
         hashes.append(sha256((tmp_path / name / "model.safetensors").read_bytes()))
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_log_has_a_line_an_epoch_and_trained_weights_begin_a_run(tmp_path, brief_train, script):
+    first = tmp_path / "first"
+    assert brief_train("--out", first, *OPTIONS).returncode == 0
+    done = brief_train("--out", tmp_path / "second", *OPTIONS, "--epochs", "2", "--weights", first)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert "\r" not in done.stdout + done.stderr
+    config = json.loads((tmp_path / "second" / "config.json").read_text())
+    assert config["weights"]["file"] == str(first)
+    measured = script("vit_mnist_evaluate", first, "--split", "train")
+    assert "of 1,000 images" in measured.stdout, measured.stderr  # as many as it was trained on
+    wrong = brief_train(
+        "--out", tmp_path / "third", *OPTIONS, "--weights", "best", "--model", "cnn"
+    )
+    assert wrong.returncode == 2 and "are of another model, cct" in wrong.stderr
+    assert not (tmp_path / "third").exists()
+
+
+def test_default_folders_of_one_second_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: new_folder(model="cnn"), range(24)))
+    assert len(set(folders)) == 24 and {path.parent.name for path in folders} == {"runs"}

@@ -1,6 +1,8 @@
 "Tuning: a study made by hand is read, drawn, saved and measured; what a search may not begin with."
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import optuna
@@ -16,6 +18,7 @@ from vit_mnist.tuning import (
     plot_importances,
     plot_parallel,
     plot_search,
+    _wait_for_lock,
     save_search,
     search_rows,
     tune,
@@ -118,3 +121,52 @@ def test_a_search_that_cannot_begin_makes_no_database(tmp_path, options, message
     with pytest.raises(UserError, match=message):
         tune(url=f"sqlite:///{tmp_path / 'study.db'}", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+# what a search survives, and what a database says
+
+QUICK = Settings(epochs=1, limit=64, valid_size=100, device="cpu", model_args={"depth": 1})
+
+
+def test_a_choice_that_no_model_can_be_built_with_is_a_stopped_trial_with_its_reason(tmp_path):
+    said = []
+    after = [lambda study, trial: said.append(trial.user_attrs.get("reason"))]
+    space = {"model_args.patch_size": [5, 7], "batch_size": [0, 64]}
+    study = tune(6, base=QUICK, space=space, after_trial=after)
+    states = {trial.state.name for trial in study.trials}
+    assert states == {"COMPLETE", "PRUNED"} and len(study.trials) == 6
+    reasons = [reason for reason in said if reason]
+    assert all("patch size" in why or "batch_size" in why for why in reasons) and reasons
+    save_search(study, tmp_path / "search")
+    with pytest.raises(UserError, match="no trial has finished .*patch size.*search on"):
+        best_settings(tune(2, base=QUICK, space={"model_args.patch_size": [5]}))
+
+
+def test_a_list_among_choices_is_kept_without_a_warning_and_comes_back(tmp_path, recwarn):
+    url, base = f"sqlite:///{tmp_path / 'study.db'}", replace(QUICK, model="cct", model_args={})
+    space = {"model_args.stem": [(8, 16), (16, 16)], "model_args.n_conv_layers": [3]}
+    for trials in (1, 2):  # the second from the database
+        study = tune(trials, url, base=base, space=space)
+    assert best_settings(study).model_args["stem"] in ((8, 16), (16, 16))
+    assert not [each for each in recwarn if "persistent" in str(each.message)]
+
+
+def test_a_database_that_is_locked_is_told_and_then_refused(tmp_path):
+    path = tmp_path / "study.db"
+    open_study(f"sqlite:///{path}", base=QUICK)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("begin exclusive")
+        with pytest.warns(UserWarning, match="locked by another program; waiting 4 seconds"):
+            with pytest.raises(UserError, match="locked by another program"):
+                _wait_for_lock(path, patience=4)
+    _wait_for_lock(path)
+
+
+def test_the_reason_of_a_database_is_its_own(tmp_path, script, unprivileged):
+    (tmp_path / "study.db").touch()
+    open_study(f"sqlite:///{tmp_path / 'study.db'}", base=QUICK)
+    (tmp_path / "study.db").chmod(0o444)
+    words = "--trials 2 --limit 64 --epochs 1 --valid-size 100 --device cpu".split()
+    done = script("vit_mnist_tune", *words, before=unprivileged, cwd=tmp_path)
+    assert done.returncode == 2 and "readonly database" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -76,7 +76,7 @@ class Run:
     ema: nn.Module = None  # moving average of the model, if there is one
     optimizers: list = field(default_factory=list)  # that train the model together
     callbacks: list = field(default_factory=list)  # in the order in which they are called
-    accelerator: Accelerator = None  # the processes that train together
+    accelerator: Accelerator = None  # the processes that train together, or what stands in for it
     folder: Path = None  # where its files are
 
     def notify(

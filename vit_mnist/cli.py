@@ -7,7 +7,8 @@ __all__ = ['command', 'vit_mnist_data', 'settings_options', 'vit_mnist_train', '
            'vit_mnist_attention', 'vit_mnist_explain', 'vit_mnist_tune']
 
 # %% ../nbs/90_cli.ipynb #e8ba0181
-import argparse, json, os, re, sys, warnings
+import argparse, codecs, json, logging, os, re, sys, warnings
+from contextlib import suppress
 from dataclasses import fields, replace
 from functools import wraps
 from itertools import chain
@@ -17,13 +18,31 @@ from fastcore.meta import delegates
 from fastcore.script import anno_parser
 
 from .core import UserError, check_name, printable
-from .presets import check_run, find_preset
+from .presets import check_new, check_run, find_preset
 from .settings import Settings, Training, read_settings
 
 # %% ../nbs/90_cli.ipynb #be7544f8
+def _readable(text):
+    "Return text with the names of files as UTF-8 has them, which the C locale does not read"
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeError:
+        return text
+
+
+def _escape(error):
+    "Encode what a stream can't show: by its escape, and names as UTF-8 has them"
+    text = _readable(error.object[error.start : error.end])
+    return text.encode(error.encoding, "backslashreplace"), error.end
+
+
+codecs.register_error("vit_mnist", _escape)
+
+
 def _fail(command, message):
     "End the process with one line and status 2"
-    print(f"{command}: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+    text = printable(_readable(" ".join(str(message).split())))
+    print(f"{command}: {text}", file=sys.stderr)
     sys.exit(2)
 
 # %% ../nbs/90_cli.ipynb #444fbd29
@@ -77,7 +96,8 @@ def _run(func):
     except OSError as error:
         _fail(func.__name__, error)  # a full disk, say
     except KeyboardInterrupt as error:
-        print(f"{func.__name__}: {str(error) or 'stopped'}", file=sys.stderr)
+        with suppress(OSError):  # after SIGHUP the terminal may be gone
+            print(f"{func.__name__}: {str(error) or 'stopped'}", file=sys.stderr)
         sys.exit(getattr(error, "status", 130))
 
 # %% ../nbs/90_cli.ipynb #c947aedd
@@ -94,7 +114,8 @@ def command(
         if args or kwargs:
             return func(*args, **kwargs)
         for stream in sys.stdout, sys.stderr:
-            stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
+            stream.reconfigure(errors="vit_mnist")  # a file's name need not be text
+        logging.raiseExceptions = False  # nor fit in the log file of a library
         warnings.showwarning = show
         return _run(func)
 
@@ -124,7 +145,7 @@ def vit_mnist_data(
     print(f"{loaded.name}: {sizes} of 28 x 28 pixels")
     print(f"classes: {' '.join(loaded.classes)}")
     print(f"pixels: mean {loaded.mean}, standard deviation {loaded.std}")
-    print(f"files: {str(cache_root()).replace(str(Path.home()), '~', 1)}")
+    print(f"files: {str(cache_root()).replace(os.path.expanduser('~'), '~', 1)}")
     if samples:
         _write_samples(loaded.valid, Path(samples))
 
@@ -164,12 +185,6 @@ def _given(**options):
     return given
 
 # %% ../nbs/90_cli.ipynb #be77d82c
-def _check_new(folder):
-    "Raise `UserError` where a folder that is to be made exists"
-    if folder and Path(folder).exists():
-        raise UserError(f"{folder} exists already; name a new folder")
-
-
 def _start_settings(preset, file, resume, given):
     "Take the settings of a preset, a file or an earlier run, with those that were given instead"
     if preset and (file or resume):
@@ -204,6 +219,7 @@ def vit_mnist_train(
     tracking: str = "wandb",  # wandb (online when logged in, otherwise as files) or disabled
     preset: str = None,  # settings found by measuring: fast, explain or best
     settings: str = None,  # JSON file of settings to start from, for example a run's config.json
+    weights: str = None,  # run whose weights to begin with: folder, file, fast, explain or best
     *,
     model_args: str = None,  # arguments of the model, in place of its entry's: '{"depth": 2}'
     snapshots: str = None,  # steps at which to keep the weights, 0 is before the first: 0,100,500
@@ -212,10 +228,14 @@ def vit_mnist_train(
     "Train a classifier; prints test accuracy and where the run folder is"
     given = _given(model_args=model_args, snapshots=snapshots, **kwargs)
     chosen = _start_settings(preset, settings, resume, given)
-    _check_new(out)
+    if weights:
+        check_run(weights)
+    if out:
+        check_new(out)
     from vit_mnist.training import train  # torch takes seconds that a mistake need not pay
 
-    run = train(chosen, out, resume=resume, tracking=tracking, pictures=_pictures())
+    words = dict(resume=resume, weights=weights, tracking=tracking, pictures=_pictures())
+    run = train(chosen, out, **words)
     if run.main:
         accuracy, seconds = run.metrics["test_accuracy"], run.metrics["train_seconds"]
         print(
@@ -251,7 +271,8 @@ def vit_mnist_evaluate(
     if limit < 0:
         raise UserError(f"limit must be 0 for all images, or a number of images, not {limit}")
     check_run(run)
-    _check_new(out)
+    if out:
+        check_new(out)
     from vit_mnist.evaluation import evaluate
     from vit_mnist.loop import pick_device
     from vit_mnist.runs import open_model, run_folder
@@ -363,6 +384,7 @@ def _print_trial(study, trial):
         result = f"{100 * trial.value:.2f} %, best {100 * study.best_value:.2f} %"
     else:
         result = f"stopped after epoch {max(trial.intermediate_values, default=0)}"
+        result += f": {trial.user_attrs['reason']}" if "reason" in trial.user_attrs else ""
     print(f"trial {trial.number}: {result}", flush=True)
 
 

@@ -98,7 +98,11 @@ def plot_digits(
 def cache_root() -> Path:  # `VIT_MNIST_HOME` if that is set, else the platform's cache folder
     "Return the folder that keeps unpacked and downloaded data sets"
     home = os.environ.get("VIT_MNIST_HOME")
-    return Path(home).expanduser() if home else user_cache_path("vit_mnist", appauthor=False)
+    try:
+        return Path(home).expanduser() if home else user_cache_path("vit_mnist", appauthor=False)
+    except RuntimeError as error:  # in a container, say, for a user that it does not know
+        why = "you have no home folder to keep MNIST in"
+        raise UserError(f"{why}; set VIT_MNIST_HOME to a folder you can write to") from error
 
 # %% ../nbs/10_data.ipynb #21706ae2
 def mnist_hashes() -> dict:  # file name: SHA-256 of the unpacked file

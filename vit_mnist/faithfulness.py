@@ -201,7 +201,7 @@ def bootstrap(
     seed: int = 0,  # decides the draws
 ) -> tuple:  # mean, lower and upper end
     "Compute the mean with its percentile bootstrap interval (Efron, 1979)"
-    values, rng, n = values.double().cpu(), make_generator(seed, "bootstrap"), len(values)
+    values, rng, n = values.cpu().double(), make_generator(seed, "bootstrap"), len(values)
     means = []
     for done in range(0, resamples, 100):  # a hundred at a time bound memory
         draws = torch.randint(n, (min(100, resamples - done), n), generator=rng)

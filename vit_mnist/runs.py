@@ -7,6 +7,7 @@ __all__ = ['is_pretrained', 'run_folder', 'run_settings', 'list_runs', 'open_mod
 
 # %% ../nbs/61_runs.ipynb #73dc60d7
 import json
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -114,12 +115,16 @@ def open_data(
     run,  # as `open_model` takes it
     name: str = None,  # another data set than the run's
 ) -> DataSet:  # MNIST where the run doesn't say
-    "Load the data a run was trained on, with the same images kept for validation"
+    "Load the data a run was trained on: no more training images, the same ones for validation"
     settings = run_settings(run)
-    valid_size = settings.get("valid_size")
+    valid_size, limit = settings.get("valid_size"), settings.get("limit")
     if type(valid_size) is not int:
         valid_size = 10_000
-    return load_data(name or str(settings.get("data", "mnist")), valid_size)
+    own = str(settings.get("data", "mnist"))
+    data = load_data(name or own, valid_size)
+    same = data.name in (own.lower(), own.lower().replace("-", ""))
+    limited = same and type(limit) is int and limit > 0
+    return replace(data, train=data.train.take(limit)) if limited else data
 
 # %% ../nbs/61_runs.ipynb #88da799a
 __getattr__ = moved(__name__, is_shipped="vit_mnist.runs.is_pretrained")  # for one version

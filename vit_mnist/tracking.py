@@ -7,7 +7,9 @@ __all__ = ['wandb_mode', 'start_wandb', 'log_result', 'read_tracked', 'Tracker']
 
 # %% ../nbs/37_tracking.ipynb #fcbc2a92
 import json, math, netrc, os, struct, tempfile, threading, time, uuid, warnings
+from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from queue import Queue
 from urllib.parse import urlsplit
@@ -27,13 +29,53 @@ def wandb_mode() -> str:  # online, offline, or the value of the environment var
         return os.environ["WANDB_MODE"]
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return "online"
-    path = os.environ.get("NETRC") or Path.home() / ("_netrc" if os.name == "nt" else ".netrc")
+    path = os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc")
     server = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
     try:
-        known = netrc.netrc(path).authenticators(server)
-    except (OSError, netrc.NetrcParseError):
+        known = netrc.netrc(Path(path).expanduser()).authenticators(server)
+    except (OSError, RuntimeError, netrc.NetrcParseError):  # RuntimeError: there is no home
         return "offline"
     return "online" if known else "offline"
+
+# %% ../nbs/37_tracking.ipynb #bb35ff2e
+@contextmanager
+def _files_in(home):
+    "Have wandb keep its files in a folder, until the end of the block"
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    places = {
+        "WANDB_CACHE_DIR": f"{home}/cache",
+        "WANDB_DATA_DIR": f"{home}/data",
+        "WANDB_ARTIFACT_DIR": f"{home}/artifacts",
+        "WANDB_ERROR_REPORTING": "false",
+    }
+    before, folder = {name: os.environ.get(name) for name in places}, tempfile.tempdir
+    try:
+        os.environ |= places
+        tempfile.tempdir = f"{home}/tmp"
+        yield
+    finally:
+        tempfile.tempdir = folder
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+# %% ../nbs/37_tracking.ipynb #1ec89a1a
+def _end_service(wandb):
+    "End wandb's own process, which keeps places and ids, if no run is open; return whether it was"
+    singleton = getattr(wandb.sdk.wandb_setup, "singleton", lambda: None)()
+    if wandb.run is not None or getattr(singleton, "most_recent_active_run", None) is not None:
+        return False
+    wandb.teardown()
+    return True
+
+
+def _leave_media(home):
+    "Give wandb another folder for media that wait, where the one from its import is in `home`"
+    private = import_module("wandb.sdk.data_types._private")
+    media = getattr(private, "MEDIA_TMP", None)
+    if media and Path(media.name).resolve().is_relative_to(home.resolve()):
+        media.__init__("wandb-media")
 
 # %% ../nbs/37_tracking.ipynb #42cd1f6a
 def _run_id(folder):
@@ -47,6 +89,7 @@ def _run_id(folder):
 def _init(wandb, folder, config, mode):
     "Begin a run: quiet, and offline also without looking for the machine's cloud"
     wanted = dict(mode=mode, init_timeout=10, silent=True, console="off", x_save_requirements=False)
+    wanted["reinit"] = "create_new"  # beside a run of the user's own
     if mode != "online":
         wanted |= dict(x_disable_stats=True, x_disable_meta=True, x_disable_machine_info=True)
     known = wandb.Settings.model_fields  # others belong to other versions
@@ -72,7 +115,8 @@ def _begin(wandb, folder, config):
             raise
         why, where = type(error).__name__, folder / "wandb"
         warnings.warn(f"Weights & Biases did not answer ({why}): tracked offline in {where}")
-        wandb.teardown()  # its process holds on to the id
+        if not _end_service(wandb):  # which holds on to the id
+            (folder / "wandb" / "id").unlink()
         return _init(wandb, folder, config, "offline")
 
 
@@ -81,21 +125,10 @@ def start_wandb(
     config: dict,  # settings, shown beside the curves
 ):  # a run of wandb
     "Begin a wandb run: online if logged in and answered within 10 s, else offline in `folder`"
-    home, before = folder / "wandb", tempfile.tempdir
-    (home / "tmp").mkdir(parents=True, exist_ok=True)
-    os.environ |= {
-        "WANDB_CACHE_DIR": f"{home}/cache",
-        "WANDB_DATA_DIR": f"{home}/data",
-        "WANDB_ARTIFACT_DIR": f"{home}/artifacts",
-        "WANDB_ERROR_REPORTING": "false",
-    }
-    try:
-        tempfile.tempdir = str(home / "tmp")
+    with _files_in(folder / "wandb"):
         import wandb  # seconds
 
         return _begin(wandb, folder, config)
-    finally:
-        tempfile.tempdir = before
 
 # %% ../nbs/37_tracking.ipynb #9f68b9a6
 def log_result(
@@ -107,12 +140,13 @@ def log_result(
     "Log metrics, pictures and the model of a finished run"
     import wandb  # there already
 
-    pictures = {path.stem: wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
-    wandb_run.log({**metrics, **pictures}, step=step + 1, commit=True)
-    artifact = wandb.Artifact(f"model-{wandb_run.id}", "model", metadata=metrics)
-    for path in folder.glob("model.safetensors"):
-        artifact.add_file(str(path), policy="immutable")
-    wandb_run.log_artifact(artifact)
+    with _files_in(folder / "wandb"):
+        pictures = {path.stem: wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
+        wandb_run.log({**metrics, **pictures}, step=step + 1, commit=True)
+        artifact = wandb.Artifact(f"model-{wandb_run.id}", "model", metadata=metrics)
+        for path in folder.glob("model.safetensors"):
+            artifact.add_file(str(path), policy="immutable")
+        wandb_run.log_artifact(artifact)
 
 # %% ../nbs/37_tracking.ipynb #bb907498
 def _records(path, block=32768):
@@ -132,18 +166,22 @@ def _records(path, block=32768):
             parts = b""
 
 
-def _finish(wandb_run, folder, patience=30):
+def _finish(wandb_run, folder, patience=30, exit_code=0):
     "End the run, and wait up to `patience` seconds until its newest file is whole"
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record  # there already
 
     def whole(path):
         return any(Record.FromString(content).HasField("exit") for content in _records(path))
 
-    wandb_run.finish()
+    with _files_in(folder / "wandb"):
+        wandb_run.finish(exit_code=exit_code)
     newest = sorted(folder.glob("wandb/*run-*/*.wandb"), key=os.path.getmtime)[-1:]
     end = time.monotonic() + patience
     while not all(map(whole, newest)) and time.monotonic() < end:
         time.sleep(0.05)
+    _leave_media(folder / "wandb")
+    _end_service(wandb)
 
 # %% ../nbs/37_tracking.ipynb #3d369407
 def _add_record(tracked, record):
@@ -190,6 +228,7 @@ class Tracker(Callback):
     def __init__(self, settings: Training = None):
         self.settings = settings  # shown beside the curves; those of the run by default
         self.queue, self.rows, self.recent, self.thread = Queue(), [], [], None
+        self.exit_code = 1  # until the run has come to its end
 
     def on_start(self, run):
         if not run.main:
@@ -217,6 +256,7 @@ class Tracker(Callback):
         self.log(row)
 
     def on_end(self, run):
+        self.exit_code = 0
         self.queue.put(lambda wandb_run: log_result(wandb_run, run.folder, run.step, run.metrics))
 
     def on_exit(self, run):
@@ -283,7 +323,7 @@ def _work(self: Tracker, folder, config):
         finally:
             self.queue.task_done()
     if wandb_run is not None:
-        _finish(wandb_run, folder)
+        _finish(wandb_run, folder, exit_code=self.exit_code)
 
 
 @patch

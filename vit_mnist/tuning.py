@@ -8,12 +8,14 @@ __all__ = ['SPACE', 'MODEL_SPACE', 'find_space', 'drawn_settings', 'ReportToTria
            'save_search']
 
 # %% ../nbs/80_tuning.ipynb #c0e9e465
-import json, math, random, time, warnings
-from contextlib import contextmanager
+import json, math, random, sqlite3, time, warnings
+from contextlib import closing, contextmanager
 from dataclasses import asdict, fields, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+
+from torch import OutOfMemoryError
 
 from .core import UserError, check_name, derive_seed, figure, moved, renamed_parameters
 from .core import save_picture, write_json
@@ -23,7 +25,7 @@ from .model import create_model, model_for
 from .settings import Settings
 from .optimizers import make_optimizers
 from .callbacks import Callback
-from .loop import fit, pick_device
+from .loop import find_processes, fit
 
 # %% ../nbs/80_tuning.ipynb #497adb08
 SPACE = {  # fields of `Settings`: what to draw them from
@@ -55,9 +57,11 @@ def find_space(
 
 # %% ../nbs/80_tuning.ipynb #2b21b3e0
 def _draw_one(trial, name, values):
-    "Draw one value from a range or from choices"
+    "Draw one value from a range or from choices; a list among these is kept as JSON"
     if type(values) is list:
-        return trial.suggest_categorical(name, values)
+        nested = [type(each) in (list, tuple, dict) for each in values]
+        kept = [json.dumps(each) if is_nested else each for each, is_nested in zip(values, nested)]
+        return trial.suggest_categorical(name, kept)
     low, high, *log = values
     if type(low) is int:
         return trial.suggest_int(name, low, high)
@@ -72,11 +76,18 @@ def _draw(trial, space):
         raise UserError("the study began with other choices; give another name") from error
 
 
+def _unpacked(value):
+    "Return the list or dict that is kept as JSON; any other value as it is"
+    is_nested = isinstance(value, str) and value[:1] in ("[", "{")
+    return json.loads(value) if is_nested else value
+
+
 def drawn_settings(
     base: Settings,  # what the search leaves alone
     drawn: dict,  # value by name, those of the model as `model_args.NAME`
 ) -> Settings:
     "Return the settings of a trial"
+    drawn = {name: _unpacked(value) for name, value in drawn.items()}
     own = {name.partition(".")[2]: value for name, value in drawn.items() if "." in name}
     changes = {name: value for name, value in drawn.items() if "." not in name}
     return replace(base, model_args={**base.model_args, **own}, **changes)
@@ -102,15 +113,18 @@ def run_trial(
     data: DataSet,  # trained and validated on
     space: dict,  # name: range or choices
 ) -> float:  # validation accuracy of the result, as a share
-    "Train once with settings that the trial draws; count a run that diverges as stopped"
+    "Train once with settings that the trial draws; count what can't be, or diverges, as stopped"
     from optuna import TrialPruned
 
-    settings = drawn_settings(base, _draw(trial, space))
-    model = model_for(data, settings.model, seed=settings.seed, **settings.model_args)
+    drawn = _draw(trial, space)
     try:
+        settings = drawn_settings(base, drawn)
+        model = model_for(data, settings.model, seed=settings.seed, **settings.model_args)
         run = fit(model, data.train, data.valid, settings, [ReportToTrial(trial)])
-    except UserError as error:  # `TerminateOnNaN` saw a loss that is not finite
-        raise TrialPruned(str(error)) from error
+    except (UserError, MemoryError, OutOfMemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        trial.set_user_attr("reason", reason[:500])
+        raise TrialPruned(reason) from error
     return run.metrics["valid_accuracy"]
 
 # %% ../nbs/80_tuning.ipynb #f89acd77
@@ -140,6 +154,13 @@ class SeededTPE:
         return getattr(self.tpe, name)
 
 # %% ../nbs/80_tuning.ipynb #ce9b1de9
+def _cause(error):
+    "Return the first line of what the database itself said, beneath the words of others"
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
 @contextmanager
 def _database_errors(url):
     "Turn what a database says into one line without a password"
@@ -150,7 +171,7 @@ def _database_errors(url):
     except Exception as error:
         if not type(error).__module__.startswith(("sqlalchemy", "optuna")):
             raise
-        why, kinds = str(error).splitlines()[0], "the address of a PostgreSQL or MySQL database"
+        why, kinds = _cause(error), "the address of a PostgreSQL or MySQL database"
         raise UserError(f"can't use {shown} ({why}); write sqlite:///FILE, or {kinds}") from error
 
 # %% ../nbs/80_tuning.ipynb #203b665c
@@ -169,6 +190,24 @@ def _connect(url, heartbeat):
         )
 
 
+def _wait_for_lock(path, patience=60):
+    "Wait until a database file can be written to, with a word; raise `UserError` if it can't"
+    if not path or not Path(path).is_file():
+        return
+    # those who write need milliseconds; another program may never let go
+    for seconds in (3, patience):
+        with closing(sqlite3.connect(path, timeout=seconds)) as database:
+            try:
+                database.execute("begin immediate")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    return  # told when it is opened
+        if seconds < patience:
+            warnings.warn(f"{path} is locked by another program; waiting {patience} seconds")
+    raise UserError(f"{path} is locked by another program; close it there, or name another file")
+
+
 def _storage(url, heartbeat):
     "Open the database; ten attempts, as workers that start together find its tables half made"
     from sqlalchemy.engine import make_url
@@ -178,6 +217,8 @@ def _storage(url, heartbeat):
         make_url(url)
     except ValueError as error:
         raise UserError("the study's address can't be read: a port is a number") from error
+    if url.startswith("sqlite"):
+        _wait_for_lock(make_url(url).database)
     for attempt in range(10):
         try:
             return _connect(url, heartbeat)
@@ -239,7 +280,7 @@ def _searchable(base, trials):
         raise UserError("a search compares accuracies on validation images: valid_size is 0")
     if base.snapshots:
         raise UserError("a search keeps no files of its runs: leave out snapshots")
-    pick_device(base.device)
+    find_processes(base.device, base.precision)
     make_optimizers(create_model(base.model, seed=base.seed, **base.model_args), base)
     return base
 
@@ -273,7 +314,9 @@ def best_settings(
 ) -> Settings:
     "Return the settings of the best finished trial; raise `UserError` if there is none"
     if not study.get_trials(deepcopy=False, states=_finished()[:1]):
-        raise UserError("no trial has finished; search on")
+        reasons = [trial.user_attrs.get("reason") for trial in study.trials]
+        why = f" ({reasons[-1]})" if any(reasons[-1:]) else ""
+        raise UserError(f"no trial has finished{why}; search on")
     return drawn_settings(Settings(**study.user_attrs["settings"]), study.best_params)
 
 
