@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .core import UserError, check_name, figure, fork_rng, moved, renamed_parameters
-from .core import describe_parameters
-from .model import about, eval_mode
+from .core import UserError, check_name, figure, as_label, fork_rng, moved
+from .core import describe_parameters, renamed_parameters
+from .model import about, eval_mode, to_probabilities
 from .summary import Table
 from .maps import check_target
 from .pictures import percent
@@ -179,12 +179,13 @@ def draw_attribution(
 def _two_classes(model, image, other):
     "List the predicted class and another: number, name and probability in words"
     with eval_mode(model), torch.no_grad():
-        probabilities = model(about(model).takes(image[None])).softmax(1)[0].cpu()
+        probabilities = to_probabilities(model(about(model).takes(image[None])))[0].cpu()
     predicted, second = probabilities.argsort(descending=True)[:2].tolist()
     if other is None or other == predicted:
         other = second
     names = about(model).class_names(len(probabilities))
-    return [(c, names[c], percent(probabilities[c].item())) for c in (predicted, int(other))]
+    shown = predicted, int(other)
+    return [(c, as_label(names[c]), percent(probabilities[c].item())) for c in shown]
 
 # %% ../nbs/54_explanation.ipynb #afaede57
 _pictured = "rollout grad_attention relevance legrad occlusion gradcam input_x_gradient".split()

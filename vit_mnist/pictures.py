@@ -14,7 +14,7 @@ from functools import wraps
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, describe_parameters, figure
+from .core import UserError, describe_parameters, as_label, figure
 from .data import Split, class_means
 from .model import about, eval_mode
 from .maps import AttentionMaps, mean_map, unfold_windows
@@ -292,7 +292,7 @@ def plot_class_attention(
     fig, axes = figure(means.shape[1] + 1, len(means), 0.95)
     for column, (image, heads, name) in enumerate(zip(images, means, split.classes)):
         axes[0, column].imshow(image[0], cmap="gray_r")
-        axes[0, column].set_title(name, fontsize=9)
+        axes[0, column].set_title(as_label(name), fontsize=9)
         for axis, head in zip(axes[1:, column], heads):
             _over(axis, head, image, pad)
     for axis in axes.flat:
@@ -428,7 +428,7 @@ def plot_logit_lens(
     lens = logit_lens(model, images).cpu()
     heights, size = {"height_ratios": [1, 2]}, (2.3 * len(images), 3.6)
     fig, axes = figure(2, len(images), figsize=size, gridspec_kw=heights)
-    names = dict(yticks=range(len(classes)), yticklabels=classes)
+    names = dict(yticks=range(len(classes)), yticklabels=list(map(as_label, classes)))
     for i, image in enumerate(images):
         axes[0, i].imshow(image[0].cpu(), cmap="gray_r")
         axes[0, i].axis("off")
