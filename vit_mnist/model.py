@@ -142,7 +142,7 @@ class _Limit(TorchFunctionMode):
     "Refuse to make more weights than `numbers` in `tensors`, or results without bounds"
 
     makers = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full)
-    bounds = {"widest": 2**25, "results": 2**30, "calls": 2**16}
+    bounds = {"widest": 2**25, "results": 2**30, "calls": 2**14}
 
     def __init__(self, numbers=200_000_000, tensors=20_000):
         super().__init__()
