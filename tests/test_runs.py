@@ -92,10 +92,10 @@ def test_a_pipe_a_device_or_a_folder_in_a_run_folder_is_never_waited_for(tmp_pat
     what(tmp_path / "config.json")
     what(tmp_path / "model.safetensors")
     assert run_settings(tmp_path) == {}
-    with pytest.raises(UserError, match="a device or a pipe|is a folder"):
+    with pytest.raises(UserError, match="a device or a pipe|a directory"):
         open_model(tmp_path)
-    with pytest.raises(UserError, match="a device or a pipe|is a folder"):
+    with pytest.raises(UserError, match="a device or a pipe|a directory"):
         read_settings(tmp_path / "config.json")
     what(tmp_path / "manifest.json")
-    with pytest.raises(UserError, match="is damaged: .*(a device or a pipe|is a folder)"):
+    with pytest.raises(UserError, match="is damaged: .*(a device or a pipe|a directory)"):
         read_checkpoint(tmp_path)

@@ -9,7 +9,7 @@ __all__ = ['figure', 'printable', 'one_line', 'as_label', 'UserError', 'check_na
            'describe_parameters']
 
 # %% ../nbs/00_core.ipynb #905b1fc2
-import hashlib, json, math, os, re, stat, sys, uuid, warnings, zlib
+import errno, hashlib, json, math, os, re, stat, sys, uuid, warnings, zlib
 from collections.abc import Callable
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -145,10 +145,10 @@ def check_file(
     path: Path,  # to be opened
     most: int,  # bytes that such a file may have
 ):
-    "Raise `UserError` for what is no regular file, and for one that is too large"
+    "Raise `UserError` for a device or a pipe, and for a file that is too large"
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        raise UserError(f"{path} is a folder, not a file")
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{path} is not a file but a device or a pipe")
     if status.st_size > most:

@@ -496,19 +496,19 @@ def _read_model(path):
         raise UserError(f"{path} was not written by save_model") from error
 
 # %% ../nbs/27_model.ipynb #5fce7872
-def _fill(model, tensors):
+def _fill(model, tensors, path):
     "Put a file's tensors into a model; raise `UserError` where they don't fit or are no numbers"
     own = model.state_dict()
     kinds = [{k: (x.shape, x.is_floating_point()) for k, x in of.items()} for of in (own, tensors)]
     if kinds[0] != kinds[1]:
-        raise UserError("it holds the weights of another architecture than its metadata says")
+        raise UserError(f"{path} holds the weights of another architecture than its metadata says")
     for key, value in own.items():  # whole numbers are places in tables, or count batches
         counts = value.is_floating_point() or key.endswith("num_batches_tracked")
         if not counts and not (value == tensors[key]).all():
-            raise UserError(f"its {key} is not that of the architecture")
+            raise UserError(f"{path} holds another {key} than that of its architecture")
     model.load_state_dict(tensors)
     if not all(value.isfinite().all() for value in own.values()):
-        raise UserError("it holds weights that are no numbers")
+        raise UserError(f"{path} holds weights that are no numbers")
 
 
 def load_model(
@@ -524,7 +524,10 @@ def load_model(
         most = min(200_000_000, 2 * held + 2**20), min(20_000, 2 * len(tensors) + 64)
         with _explain_failure(spec.name), _Limit(*most):
             model = build(known_models()[spec.name], args)
-        _fill(model, tensors)
+    except UserError as error:
+        raise UserError(f"{path} can't be loaded: {error}") from error
+    _fill(model, tensors, path)
+    try:
         _try(spec.name, model, args["num_classes"])
     except UserError as error:
         raise UserError(f"{path} can't be loaded: {error}") from error

@@ -165,8 +165,6 @@ def read_settings(
         content = json.loads(read_file(path))
     except OSError as error:
         raise UserError(f"can't read {path} ({error.strerror})") from error
-    except UserError:  # of a device, a pipe or a large file
-        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error})") from error
     if isinstance(content, dict):
