@@ -1,6 +1,7 @@
 "core: files are whole or not there, mistakes are one line, and random streams keep apart."
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -12,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vit_mnist.core import UserError, check_name, derive_seed, figure, fork_rng, import_submodule
-from vit_mnist.core import make_generator, moved, renamed_parameters, save_picture, write_atomic
-from vit_mnist.core import write_json
+from vit_mnist.core import UserError, as_label, check_name, derive_seed, figure, fork_rng
+from vit_mnist.core import import_submodule, make_generator, moved, printable, read_file
+from vit_mnist.core import renamed_parameters, save_picture, to_json, write_atomic, write_json
 
 
 def test_a_figure_has_rows_of_axes_of_a_size_and_is_shown_only_where_it_is_a_value():
@@ -112,3 +113,67 @@ def test_warnings_about_old_names_point_at_the_line_that_uses_them():
         assert old(size=3) == 6 and moved("here", old="json.dumps")("old") is json.dumps
     assert [Path(warning.filename).name for warning in caught] == ["test_core.py"] * 2
     assert {warning.category for warning in caught} == {DeprecationWarning}
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("\x1b]0;owned\x07", r"\x1b]0;owned\x07"),
+        ("7\r\nfast.png: 3", r"7\r\nfast.png: 3"),
+        ("\u202e\u200f\ud800\0\x9b\u2028", r"\u202e\u200f\ud800\x00\x9b\u2028"),
+        ("Übung ☃ 数字", "Übung ☃ 数字"),
+        (7, "7"),
+    ],
+)
+def test_text_from_elsewhere_is_one_line_that_moves_no_cursor(text, shown):
+    assert printable(text) == shown == printable(shown)
+    assert str(UserError(f"no {text}")).isprintable()
+
+
+def test_long_text_loses_its_middle_and_a_message_is_a_line_of_a_thousand_characters():
+    long = "start" + "\n" * 10**6 + "end"
+    for shown, most in (printable(long), 5000), (printable(long, 100), 100):
+        assert shown.startswith("start") and shown.endswith("end") and len(shown) <= most
+    with pytest.raises(UserError) as told:
+        check_name("model", "a" * 10**6, ["vit"])
+    assert len(str(told.value)) < 200 and str(told.value).endswith("known: vit")
+    assert len(str(UserError("a" * 10**6 + "; the cure"))) <= 1000
+    assert str(UserError("a" * 10**6 + "; the cure")).endswith("; the cure")
+    assert str(UserError("of a library:\n\n  in lines")) == "of a library: in lines"
+
+
+@pytest.mark.parametrize("name", ["$x^$", r"$\frac$", "a$b", "\x1b$", "$" * 200])
+def test_a_label_is_never_a_formula(name):
+    fig, axes = figure()
+    axes[0, 0].set_title(as_label(name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of characters that the font lacks
+        fig.canvas.draw()
+
+
+def test_json_is_json_whatever_the_numbers_are(tmp_path):
+    value = {"a": [math.nan, (math.inf, 1.5)], "b": {"c": -math.inf}, "d": True}
+    write_json(tmp_path / "file.json", value)
+    for text in (tmp_path / "file.json").read_text(), to_json(value):
+        read = json.loads(text, parse_constant=lambda word: 1 / 0)
+        assert read == {"a": [None, [None, 1.5]], "b": {"c": None}, "d": True}
+
+
+def test_only_regular_files_of_bounded_size_are_read(tmp_path):
+    (tmp_path / "small").write_bytes(b"1234")
+    os.mkfifo(tmp_path / "pipe")
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(2**40)
+    (tmp_path / "link").symlink_to("pipe")
+    assert read_file(tmp_path / "small", 4) == b"1234"
+    for name, why in {
+        "pipe": "device or a pipe",
+        "link": "device or a pipe",
+        "sparse": "has more than 1 MB",
+        "/dev/zero": "device or a pipe",
+    }.items():
+        with pytest.raises(UserError, match=why):
+            read_file(tmp_path / name)
+    for name, error in {"missing": FileNotFoundError, "": IsADirectoryError}.items():
+        with pytest.raises(error):
+            read_file(tmp_path / name)

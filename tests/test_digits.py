@@ -1,5 +1,8 @@
 "digits: a foreign digit becomes MNIST's whatever its paper, its shade and its file are."
 
+import zlib
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +111,48 @@ def test_a_file_whose_name_looks_like_a_pattern_stands_for_itself(tmp_path):
     assert image_files(str(tmp_path)) == [
         f"{tmp_path}/{n}" for n in ("a1.png", "a[1].png", "b.jpeg")
     ]
+
+
+def png_chunk(kind, content=b""):
+    return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+
+def test_a_file_of_too_many_parts_is_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(digits, "MAX_PARTS", 50)
+    stroke, file = Image.fromarray(255 - page(60, 60, 10, 27, 40, 6).astype(np.uint8)), BytesIO()
+    stroke.save(file, "PNG")
+    png, file = file.getvalue(), BytesIO()
+    stroke.save(file, "JPEG")
+    jpeg, path, own = file.getvalue(), tmp_path / "digit", png.count(b"IDAT") + 2
+    own_segments = jpeg[: jpeg.index(b"\xff\xda")].count(b"\xff") - 1
+    cases = [(png[:33], png_chunk(b"abCd"), png[33:], own)]
+    for part in b"\xff\xfe\x00\x02", b"\xff\xe1\x00\x08Exif\0\0", b"\xff", b"\xff\x00":
+        cases.append((jpeg[:2], part, jpeg[2:], own_segments + 1))
+    for start, part, end, own in cases:
+        path.write_bytes(start + part * (50 - own - 1) + end)
+        assert read_digit(path).any()
+        path.write_bytes(start + part * 51 + end)
+        with pytest.raises(UserError, match="a file of suspiciously many parts"):
+            read_digit(path)
+
+
+def test_the_passes_of_several_pictures_in_one_file_are_counted_too(tmp_path):
+    file, two = BytesIO(), dict(save_all=True, append_images=[Image.new("L", (9, 9))])
+    Image.new("L", (300, 300)).save(file, "MPO", progressive=True, **two)
+    whole = file.getvalue()
+    end = whole.index(b"\xff\xd9")
+    last = whole[whole.rindex(b"\xff\xda", 0, end) : end]
+    (tmp_path / "many.jpg").write_bytes(whole[:end] + last * 1000 + whole[end:])
+    with pytest.raises(UserError, match="many.jpg: a JPEG of suspiciously many passes"):
+        read_digit(tmp_path / "many.jpg")
+
+
+def test_the_name_of_a_file_moves_no_cursor(tmp_path):
+    for name in "a\x1b[2J.png", "a\u202e.png", "a\n.png":
+        (tmp_path / name).write_bytes(b"no image")
+        with pytest.raises(UserError) as told:
+            read_digit(tmp_path / name)
+        assert str(told.value).isprintable()
+    with pytest.raises(UserError) as told:
+        read_digit("a" * 10**6)
+    assert len(str(told.value)) <= 1000

@@ -1,6 +1,7 @@
 "Evaluation: counts, shares and pictures of four images by hand; what may not be written."
 
 import json
+import math
 
 import pytest
 import torch
@@ -88,3 +89,39 @@ def test_a_folder_that_is_a_file_is_one_line_and_stays_as_it_is(evaluation, tmp_
     with pytest.raises(UserError, match="can't write to .*file.*name a folder"):
         evaluation.save(tmp_path / "file")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
+
+
+class Fixed(nn.Module):
+    "Give the same logits to every image"
+
+    def __init__(self, *logits):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+
+
+def few(*classes):
+    return Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), classes)
+
+
+def test_answers_that_are_no_numbers_are_refused_and_a_class_ruled_out_is_valid_json(tmp_path):
+    for value in math.nan, math.inf:
+        with pytest.raises(UserError, match="the model's answers are no numbers"):
+            evaluate(Fixed(0.0, value), few("a", "b"))
+    evaluate(Fixed(0.0, -math.inf), few("a", "b")).save(tmp_path)  # its loss is infinite
+    text = (tmp_path / "metrics.json").read_text()
+    metrics = json.loads(text, parse_constant=lambda word: 1 / 0)
+    assert metrics["loss"] is None and metrics["accuracy"] == 0.5
+
+
+def test_names_of_classes_are_shown_as_text_in_tables_and_pictures():
+    evaluation = evaluate(Fixed(0.0, 1.0), few("$x^$", "a\x1b[2J\n"))
+    assert list(evaluation.per_class.index) == ["$x^$", r"a\x1b[2J\n"]
+    matrix, mistakes = plot_confusion(evaluation), plot_mistakes(evaluation)
+    for fig in matrix, mistakes:
+        fig.canvas.draw()
+    labels = [each.get_text() for each in matrix.axes[0].get_xticklabels()]
+    assert labels == [r"\$x^\$", r"a\x1b[2J\n"]
+    assert mistakes.axes[0].get_title().startswith(r"\$x^\$, predicted a\x1b[2J\n")

@@ -84,3 +84,21 @@ def test_the_image_is_above_its_bars_in_per_cent():
         ((0, 100), "%"),
         ((0, 100), ""),
     ]
+
+
+@pytest.mark.parametrize("share", [float("nan"), float("inf")])
+def test_answers_that_are_no_numbers_are_no_answers(share):
+    model = Constant([0.5, 0.5])
+    model.logits.data[0] = share
+    with pytest.raises(UserError, match="the model's answers are no numbers"):
+        predict(model, STROKE)
+    never = Constant([0.5, 0.0])  # a class that is ruled out is an answer
+    assert predict(never, STROKE).probabilities.tolist() == [1, 0]
+
+
+def test_names_of_classes_are_shown_as_text_in_words_and_pictures():
+    shown = Prediction("", SEEN, torch.tensor([0.6, 0.4]), ("a\x1b[2J\n", "$x^$"))
+    assert repr(shown) == r"a\x1b[2J\n (60.0 %), $x^$ (40.0 %)"
+    fig = plot_answers([shown, Prediction("", SEEN, torch.tensor([0.4, 0.6]), shown.classes)])
+    fig.canvas.draw()
+    assert fig.axes[1].get_title() == r"\$x^\$ (60 %)"

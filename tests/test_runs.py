@@ -1,12 +1,15 @@
 "Runs: folders written by hand are filtered and sorted; settings, names, and what is broken."
 
 import json
+import os
 
 import pytest
 
+from vit_mnist.checkpoints import read_checkpoint
 from vit_mnist.core import UserError
 from vit_mnist.model import create_model, save_model
 from vit_mnist.runs import is_pretrained, list_runs, open_data, open_model, run_settings
+from vit_mnist.settings import read_settings
 
 
 @pytest.fixture
@@ -91,3 +94,17 @@ def test_training_images_are_those_that_the_run_saw(tmp_path, limit, learned):
     settings = {"limit": limit, "data": "MNIST"}
     (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
     assert len(open_data(tmp_path).train) == len(open_data(tmp_path, "mnist").train) == learned
+
+
+@pytest.mark.parametrize("what", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_a_device_or_a_folder_in_a_run_folder_is_never_waited_for(tmp_path, what):
+    what(tmp_path / "config.json")
+    what(tmp_path / "model.safetensors")
+    assert run_settings(tmp_path) == {}
+    with pytest.raises(UserError, match="a device or a pipe|a directory"):
+        open_model(tmp_path)
+    with pytest.raises(UserError, match="a device or a pipe|a directory"):
+        read_settings(tmp_path / "config.json")
+    what(tmp_path / "manifest.json")
+    with pytest.raises(UserError, match="is damaged: .*(a device or a pipe|a directory)"):
+        read_checkpoint(tmp_path)

@@ -21,8 +21,8 @@ from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from .core import UserError, describe_parameters, printable, renamed_parameters
-from .core import retry_refused, sha256
+from .core import UserError, describe_parameters, printable, read_file
+from .core import renamed_parameters, retry_refused, sha256, to_json
 from .model import about, safetensors_bytes
 from .settings import Settings, Training, read_settings
 from .callbacks import Callback, Run
@@ -87,10 +87,10 @@ def _contents(run, settings):
     for name, callback in zip(_state_names(run.callbacks), run.callbacks):
         if own := callback.state_dict():
             tensors[name] = own
-    files = {"state.json": json.dumps(state, indent=1).encode()}
+    files = {"state.json": to_json(state, indent=1).encode()}
     files |= {f"{name}.safetensors": safetensors_bytes(each) for name, each in tensors.items()}
     manifest = {name: sha256(content) for name, content in files.items()}
-    return {**files, "manifest.json": json.dumps(manifest, indent=1).encode()}
+    return {**files, "manifest.json": to_json(manifest, indent=1).encode()}
 
 # %% ../nbs/36_checkpoints.ipynb #9b97e8f7
 def _write(path, content):
@@ -169,10 +169,9 @@ def read_checkpoint(
     "Read a checkpoint; raise `UserError` where it is damaged"
 
     def content(name):
-        facts = (path / name).stat()
-        if Path(name).name != name or not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
+        if Path(name).name != name:
             raise ValueError(f"{name} is not allowed")
-        return (path / name).read_bytes()
+        return read_file(path / name, limit)
 
     try:
         files = {}

@@ -17,7 +17,7 @@ from pathlib import Path
 from fastcore.meta import delegates
 from fastcore.script import anno_parser
 
-from .core import UserError, check_name, printable
+from .core import UserError, check_name, one_line, printable, to_json
 from .presets import check_new, check_run, find_preset
 from .settings import Settings, Training, read_settings
 
@@ -41,8 +41,7 @@ codecs.register_error("vit_mnist", _escape)
 
 def _fail(command, message):
     "End the process with one line and status 2"
-    text = printable(_readable(" ".join(str(message).split())))
-    print(f"{command}: {text}", file=sys.stderr)
+    print(f"{command}: {one_line(_readable(str(message)))}", file=sys.stderr)
     sys.exit(2)
 
 # %% ../nbs/90_cli.ipynb #444fbd29
@@ -93,11 +92,15 @@ def _run(func):
     except BrokenPipeError:  # the program that read the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise  # PyTorch's own lack of memory is a RuntimeError
+        _fail(func.__name__, "there is not enough memory for this")
     except OSError as error:
         _fail(func.__name__, error)  # a full disk, say
     except KeyboardInterrupt as error:
         with suppress(OSError):  # after SIGHUP the terminal may be gone
-            print(f"{func.__name__}: {str(error) or 'stopped'}", file=sys.stderr)
+            print(f"{func.__name__}: {one_line(error) or 'stopped'}", file=sys.stderr)
         sys.exit(getattr(error, "status", 130))
 
 # %% ../nbs/90_cli.ipynb #c947aedd
@@ -107,7 +110,7 @@ def command(
     "Make a console script of `func`"
 
     def show(message, *_):
-        print(f"{func.__name__}: {message}", file=sys.stderr)
+        print(f"{func.__name__}: {one_line(message)}", file=sys.stderr)
 
     @wraps(func)
     def main(*args, **kwargs):
@@ -143,9 +146,9 @@ def vit_mnist_data(
     sizes = [f"{len(split):,}" for split in (loaded.train, loaded.valid, loaded.test)]
     sizes = "{} training, {} validation and {} test images".format(*sizes)
     print(f"{loaded.name}: {sizes} of 28 x 28 pixels")
-    print(f"classes: {' '.join(loaded.classes)}")
+    print(f"classes: {printable(' '.join(map(str, loaded.classes)))}")
     print(f"pixels: mean {loaded.mean}, standard deviation {loaded.std}")
-    print(f"files: {str(cache_root()).replace(os.path.expanduser('~'), '~', 1)}")
+    print(f"files: {printable(cache_root()).replace(os.path.expanduser('~'), '~', 1)}")
     if samples:
         _write_samples(loaded.valid, Path(samples))
 
@@ -240,7 +243,7 @@ def vit_mnist_train(
         accuracy, seconds = run.metrics["test_accuracy"], run.metrics["train_seconds"]
         print(
             f"test accuracy {100 * accuracy:.2f} % after {seconds:.0f} s of training; "
-            f"files in {run.folder}"
+            f"files in {printable(run.folder)}"
         )
 
 # %% ../nbs/90_cli.ipynb #7a95b66d
@@ -285,7 +288,7 @@ def vit_mnist_evaluate(
     print(evaluation.per_class.to_string(float_format="{:.4f}".format, na_rep="-"))
     folder = Path(out) if out else run_folder(run) / f"evaluation-{split}"
     evaluation.save(folder)
-    print(f"metrics.json, confusion.png and mistakes.png are in {folder}")
+    print(f"metrics.json, confusion.png and mistakes.png are in {printable(folder)}")
 
 # %% ../nbs/90_cli.ipynb #e2b87f56
 @command
@@ -296,7 +299,6 @@ def vit_mnist_predict(
 ):
     "Say which digit each image shows and how probable that is, dark on light or light on dark"
     check_run(run)
-    from json import dumps
     from vit_mnist.digits import image_files
     from vit_mnist.prediction import predict
     from vit_mnist.runs import open_model
@@ -309,7 +311,7 @@ def vit_mnist_predict(
             print(f"vit_mnist_predict: {error}", file=sys.stderr)
             status = 1
         else:
-            line = dumps(prediction.json) if json else f"{printable(file)}: {prediction}"
+            line = to_json(prediction.json) if json else f"{printable(file)}: {prediction}"
             print(line, flush=True)
     return status
 
@@ -350,7 +352,7 @@ def vit_mnist_attention(
     maps = capture_attention(model, digits)
     plot = plot_attention if len(digits) == 1 else plot_layers
     save_picture(plot(maps, query=query), out)
-    print(maps, f"The picture is {out}", sep="\n")
+    print(maps, f"The picture is {printable(out)}", sep="\n")
 
 # %% ../nbs/90_cli.ipynb #e8a10002
 @command
@@ -375,7 +377,7 @@ def vit_mnist_explain(
     if target is not None:
         other = classes.index(check_name("class", target, classes))
     save_picture(plot_why(model, digits, method, other=other), out)
-    print(f"{method} of {len(digits)} image{'s' * (len(digits) > 1)} is in {out}")
+    print(f"{method} of {len(digits)} image{'s' * (len(digits) > 1)} is in {printable(out)}")
 
 # %% ../nbs/90_cli.ipynb #cd4cb4b8
 def _print_trial(study, trial):

@@ -14,10 +14,10 @@ import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .core import UserError, figure, moved, renamed_parameters, save_picture, write_json
-from .core import describe_parameters
+from .core import UserError, as_label, figure, moved, printable, renamed_parameters
+from .core import describe_parameters, save_picture, write_json
 from .data import DataSet, Split
-from .model import batch_logits
+from .model import batch_logits, to_probabilities
 
 # %% ../nbs/60_evaluation.ipynb #17bb13a9
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,7 +59,8 @@ def evaluate(
             f"the model has {logits.shape[1]} classes and the data {len(split.classes)}; "
             "evaluate it on the data set it was trained on"
         )
-    return Evaluation(split, logits.softmax(1), F.cross_entropy(logits, split.labels).item())
+    loss = F.cross_entropy(logits, split.labels).item()
+    return Evaluation(split, to_probabilities(logits), loss)
 
 # %% ../nbs/60_evaluation.ipynb #b753352c
 def _former_name(new):
@@ -94,7 +95,7 @@ def per_class(self: Evaluation):
     import pandas as pd
     from sklearn.metrics import precision_recall_fscore_support
 
-    names = list(self.split.classes)
+    names = list(map(printable, self.split.classes))
     columns = precision_recall_fscore_support(
         self.split.labels, self.predicted, labels=range(len(names)), zero_division=np.nan
     )
@@ -139,7 +140,7 @@ def plot_confusion(
     evaluation: Evaluation,  # of any number of classes; up to 20 get their counts written in
 ):
     "Draw the confusion matrix, true class down and predicted class across, mistakes in colour"
-    counts, names = evaluation.confusion, evaluation.split.classes
+    counts, names = evaluation.confusion, list(map(as_label, evaluation.split.classes))
     mistakes = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     fig, axes = figure(figsize=(4.6, 4.2))
     axis = axes[0, 0]
@@ -169,7 +170,7 @@ def plot_mistakes(
     n: int = 20,  # at most N of them
 ):
     "Draw the worst mistakes with true class, predicted class and its probability"
-    shown, classes = evaluation.mistakes[:n].tolist(), evaluation.split.classes
+    shown, classes = evaluation.mistakes[:n].tolist(), list(map(as_label, evaluation.split.classes))
     rows = max(1, math.ceil(len(shown) / 10))
     fig, axes = figure(rows, 10, figsize=(9, 0.3 + 1.2 * rows))
     for axis in axes.flat:

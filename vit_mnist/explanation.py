@@ -14,17 +14,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .core import UserError, check_name, figure, fork_rng, moved, renamed_parameters
-from .core import describe_parameters
-from vit_mnist.model import (
-    about,
-    eval_mode,
-    About,
-    Classifier,
-    as_classifier,
-    batch_logits,
-    probabilities,
-)
+from .core import UserError, check_name, figure, as_label, fork_rng, moved
+from .core import describe_parameters, renamed_parameters
+from .model import About, about, eval_mode, Classifier, as_classifier, batch_logits
+from .model import to_probabilities
 from .summary import Table
 from .maps import check_target, capture_attention
 from .pictures import percent, draw_over, show_pixels
@@ -215,13 +208,13 @@ def draw_attribution(
 def _two_classes(model, image, other):
     "List the predicted class and, if there is one, another: number, name, probability in words"
     with eval_mode(model), torch.no_grad():
-        shares = probabilities(batch_logits(model, image[None]))[0].cpu()
+        shares = to_probabilities(batch_logits(model, image[None]))[0].cpu()
     order = shares.argsort(descending=True).tolist()
     names, chosen = about(model).class_names(len(order)), order[:2]
     if other is not None:
         chosen = [order[0], *check_target(other, 1, len(order), "other").tolist()]
         chosen = chosen if chosen[0] != chosen[1] else order[:2]
-    return [(c, names[c], percent(shares[c].item())) for c in chosen]
+    return [(c, as_label(names[c]), percent(shares[c].item())) for c in chosen]
 
 # %% ../nbs/54_explanation.ipynb #afaede57
 _pictured = "rollout grad_attention relevance legrad occlusion gradcam input_x_gradient".split()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .core import UserError, check_name, figure, make_generator
 from .core import moved, renamed_parameters
 from .core import describe_parameters
-from .model import batch_logits, model_input, probabilities
+from .model import batch_logits, model_input, to_probabilities
 from .maps import check_target
 from .methods import fill_image, pick_target
 from .explanation import FILLS, explain
@@ -131,7 +131,7 @@ def deletion_curve(
     for logits in _logits_without(model, x, attribution, counts, first, fill, patch_size):
         if not curve:
             target = pick_target(logits, check_target(target, *logits.shape))[:, None]
-        curve.append(probabilities(logits).gather(1, target)[:, 0])
+        curve.append(to_probabilities(logits).gather(1, target)[:, 0])
     return torch.stack(curve, 1)
 
 # %% ../nbs/55_faithfulness.ipynb #be72b8ee

@@ -15,15 +15,15 @@ from functools import wraps
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, describe_parameters, figure
+from .core import UserError, describe_parameters, as_label, figure
 from .data import Split, class_means, displayed
 from vit_mnist.model import (
-    about,
-    eval_mode,
     About,
+    about,
     as_classifier,
     check_logits,
-    probabilities,
+    eval_mode,
+    to_probabilities,
     unwrapped,
 )
 from .maps import AttentionMaps, mean_map, unfold_windows, capture_attention
@@ -340,7 +340,7 @@ def plot_class_attention(
     fig, axes = figure(means.shape[1] + 1, len(means), 0.95)
     for column, (image, heads, name) in enumerate(zip(images, means, split.classes)):
         show_pixels(axes[0, column], image, known)
-        axes[0, column].set_title(name, fontsize=9)
+        axes[0, column].set_title(as_label(name), fontsize=9)
         for axis, head in zip(axes[1:, column], heads):
             _over(axis, head, image, known, known.pad)
     for axis in axes.flat:
@@ -480,7 +480,7 @@ def logit_lens(
         check_logits(whole(x[:1]), known)
         try:
             short = (first_layers(whole, path, n) for n in range(layers + 1))
-            answers = [probabilities(one(x)) for one in short]
+            answers = [to_probabilities(one(x)) for one in short]
         except Exception as error:
             model_name = known.name
             raise UserError(f"{model_name} does not work with layers left out ({error})") from error
@@ -498,7 +498,7 @@ def plot_logit_lens(
     heights, size = {"height_ratios": [1, 2]}, (2.3 * len(images), 3.6)
     fig, axes = figure(2, len(images), figsize=size, gridspec_kw=heights)
     classes = classes or about(model).class_names(lens.shape[-1])
-    names = dict(yticks=range(len(classes)), yticklabels=classes)
+    names = dict(yticks=range(len(classes)), yticklabels=list(map(as_label, classes)))
     for i, image in enumerate(images):
         show_pixels(axes[0, i], image, about(model))
         shown = axes[1, i].imshow(lens[:, i].T, cmap="cividis", vmin=0, vmax=1, aspect="auto")

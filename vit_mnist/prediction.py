@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .core import describe_parameters, figure
+from .core import describe_parameters, as_label, figure, printable
 from .digits import prepare_digit, read_digit
-from .model import about, evaluating, model_input
+from .model import about, evaluating, model_input, to_probabilities
 
 # %% ../nbs/62_prediction.ipynb #2550ef91
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,8 @@ class Prediction:
     def __repr__(self):  # the most probable class first, then others of at least 1 %
         order = self.probabilities.argsort(descending=True, stable=True)
         shown = order[: max(1, int((self.probabilities >= 0.01).sum()))]
-        return ", ".join(f"{self.classes[i]} ({100 * self.probabilities[i]:.1f} %)" for i in shown)
+        named = [(printable(self.classes[i]), 100 * self.probabilities[i]) for i in shown]
+        return ", ".join(f"{name} ({percent:.1f} %)" for name, percent in named)
 
     @property
     def digit(self):  # the name of `name` before; it goes with the next version
@@ -54,9 +55,9 @@ def predict(
     file = str(image) if isinstance(image, (str, os.PathLike)) else ""
     seen = read_digit(file) if file else prepare_digit(image)
     with evaluating(model):
-        logits = model(model_input(model, seen[None]))[0].float().cpu()
-    classes = tuple(about(model).class_names(len(logits)))
-    return Prediction(file, seen, logits.softmax(0), classes)
+        probabilities = to_probabilities(model(model_input(model, seen[None])))[0].cpu()
+    classes = tuple(about(model).class_names(len(probabilities)))
+    return Prediction(file, seen, probabilities, classes)
 
 # %% ../nbs/62_prediction.ipynb #c6c2ecf0
 def plot_answers(
@@ -69,8 +70,8 @@ def plot_answers(
         percent = 100 * prediction.probabilities
         above.imshow(prediction.image[0], cmap="gray_r")
         above.axis("off")
-        above.set_title(f"{prediction.name} ({percent.max():.0f} %)", fontsize=9)
-        below.bar(prediction.classes, percent, color="tab:blue")
+        above.set_title(f"{as_label(prediction.name)} ({percent.max():.0f} %)", fontsize=9)
+        below.bar(list(map(as_label, prediction.classes)), percent, color="tab:blue")
         below.set_ylim(0, 100)
         below.tick_params(labelsize=7)
         below.set_ylabel("%" if below is axes[1, 0] else "", fontsize=8)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
-from .core import UserError, check_name, describe_parameters, moved
+from .core import UserError, check_name, describe_parameters, moved, read_file
 from .data import DataSet, load_data
 from .model import load_model
 from .presets import check_run, list_pretrained
@@ -37,8 +37,7 @@ def run_folder(
 def _read_json(path):
     "Read the dict in a small JSON file; return an empty one where there is none"
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.loads(file.read(2**20))
+        content = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

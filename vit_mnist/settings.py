@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from .core import UserError, check_name, describe_parameters
+from .core import UserError, check_name, describe_parameters, read_file
 
 # %% ../nbs/30_settings.ipynb #f11a5cca
 CHOICES = {  # the words that are allowed
@@ -162,8 +162,7 @@ def read_settings(
 ) -> Settings:
     "Read the settings in a file; raise `UserError` where there are none"
     try:
-        with open(path, "rb") as file:
-            content = json.loads(file.read(2**20))
+        content = json.loads(read_file(path))
     except OSError as error:
         raise UserError(f"can't read {path} ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

@@ -21,8 +21,8 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm import tqdm
 
-from .core import UserError, check_name, figure, save_picture, write_atomic, write_json
-from .core import describe_parameters, sha256
+from .core import UserError, check_name, as_label, figure, save_picture, write_atomic
+from .core import describe_parameters, sha256, write_json
 from .data import DataSet, Split, load_data
 from .model import about, evaluating, load_model, model_for, model_input, save_model
 from .settings import Settings
@@ -54,7 +54,7 @@ def plot_predictions(
         for line in borders:
             axis.axhline(line - 0.5, lw=0.4, color="tab:blue")
             axis.axvline(line - 0.5, lw=0.4, color="tab:blue")
-        title = f"{split.classes[digit]}  {100 * confidence:.0f} %"
+        title = f"{as_label(split.classes[digit])}  {100 * confidence:.0f} %"
         axis.set_title(title, fontsize=8, color="black" if digit == label else "tab:red")
     return fig
 
