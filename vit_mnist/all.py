@@ -11,7 +11,7 @@ from .data import load_data, normalise, plot_digits, plot_patches, show_images
 from .augment import Augment
 
 # %% ../nbs/91_all.ipynb #dbba7d16
-from .layout import grid_layout, places
+from .layout import AttentionLayout, Layout, Tokens, grid_layout, places
 from .zoo import ZOO
 from .adapters import inner
 from vit_mnist.model import (
@@ -19,6 +19,7 @@ from vit_mnist.model import (
     count_flops,
     count_parameters,
     create_model,
+    declare,
     load_model,
     model_input,
     save_model,
