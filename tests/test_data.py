@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vit_mnist.core import UserError, sha256
-from vit_mnist.data import DATASETS, Split, add_data, cache_root, load_data, mnist_hashes
-from vit_mnist.data import plot_class_balance, plot_patches
+from vit_mnist.core import UserError, make_generator, sha256
+from vit_mnist.data import DATASETS, Split, add_data, batches, cache_root, class_means, load_data
+from vit_mnist.data import mnist_hashes, normalise, plot_class_balance, plot_patches
 from vit_mnist.evaluation import evaluate
 from vit_mnist.runs import open_data, open_model
 from vit_mnist.settings import Settings
@@ -130,3 +130,44 @@ def test_no_home_is_a_line(monkeypatch):
         with pytest.raises(UserError, match="no home folder .*; set VIT_MNIST_HOME"):
             cache_root()
     assert wandb_mode() in ("online", "offline", "disabled")
+
+
+def test_pixels_are_normalised_by_the_numbers_that_models_of_digits_are_trained_with():
+    black, white = normalise(torch.tensor([0, 255], dtype=torch.uint8)).tolist()
+    assert (black, white) == pytest.approx(((0 - 0.1307) / 0.3081, (1 - 0.1307) / 0.3081), abs=1e-6)
+    colours = normalise(torch.full((1, 2, 1, 1), 255, dtype=torch.uint8), (0.5, 0.25), (0.5, 0.75))
+    assert colours.flatten().tolist() == pytest.approx([1, 1])
+
+
+def test_each_batch_draws_its_augmentation_by_its_number_in_the_whole_training():
+    split, seen = load_data().test.take(10), []
+
+    def augment(images, generator, share):
+        seen.append(generator.initial_seed())
+        return images[share]
+
+    for epoch, start in ((0, 0), (1, 0), (1, 2)):  # four batches an epoch
+        list(batches(split, 3, seed=5, epoch=epoch, augment=augment, start=start))
+    steps = [*range(4), *range(4, 8), 6, 7]
+    assert seen == [make_generator(5, "augment", step).initial_seed() for step in steps]
+
+
+def test_mean_images_are_those_of_each_class_in_the_shape_of_an_image():
+    means = class_means(bars(None)[0])
+    assert means.shape == (3, 1, 28, 28)
+    assert torch.allclose(means[2], bars(None)[0].images[2::3].float().mean(0))
+
+
+@pytest.mark.parametrize("halves", [[1, 2, 3], {"train": 1, "test": 2}])
+def test_a_loader_that_returns_no_two_halves_is_refused(tmp_path, halves):
+    add_data("wrong", lambda folder: halves)
+    try:
+        with pytest.raises(UserError, match="must return \\(train, test\\), two Splits"):
+            load_data("wrong", root=tmp_path)
+    finally:
+        del DATASETS["wrong"]
+
+
+def test_a_split_says_what_it_is_and_a_patch_may_be_a_pixel():
+    assert repr(load_data().test) == "Split of 10,000 images, 10 classes, on cpu"
+    assert len(plot_patches(load_data().test.images[0, :, :3, :3], patch_size=1).axes) == 9
