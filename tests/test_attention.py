@@ -288,8 +288,9 @@ def test_repeated_nested_and_failed_captures_leave_all_as_it_was():
             torch.equal(a.probs, b.probs) for a, b in zip(first, maps)
         )
     failing = Fails()
-    with pytest.raises(RuntimeError, match="own mistake"):
+    with pytest.raises(UserError, match="Fails can't take images .*own mistake") as caught:
         capture_attention(failing, images)
+    assert isinstance(caught.value.__cause__, RuntimeError)
     assert failing.training and state(model) == before
     assert (
         vit_nd_masking.flex_attention_supported is supported

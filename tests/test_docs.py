@@ -83,7 +83,7 @@ def test_help_shows_the_comments_beside_parameters(module):
 
 
 def test_help_says_what_shape_images_have():
-    assert "[n, 1, 28, 28]" in vit_mnist.all.capture_attention.__doc__
+    assert "[n, channels, height, width]" in vit_mnist.all.capture_attention.__doc__
 
 
 def test_every_module_has_a_test_file_of_its_own():

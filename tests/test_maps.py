@@ -72,8 +72,11 @@ def test_a_class_without_images_has_a_mean_of_zeros():
     assert torch.allclose(means[2, 0], SHARES[2, 1:])
 
 
-def test_tokens_of_a_model_that_declares_nothing_are_guessed_from_their_number():
+def test_tokens_that_no_pixel_changes_alone_have_no_place_and_the_line_says_the_cure():
     model = Known()
     model.layout, model.scores = None, nn.Parameter(torch.zeros(1, 1, 1, 3))
-    (layout,) = capture_attention(model, PIXELS).layouts
+    maps = capture_attention(model, PIXELS)  # its values all come from the first pixel
+    (layout,) = maps.layouts
     assert (token_words(layout.queries), token_words(layout.keys)) == ("cls", "3 tokens")
+    with pytest.raises(UserError, match=r"declare\(model, layout=grid_layout"):
+        maps.on_grid()

@@ -336,6 +336,14 @@ def _are_shares(tensor, axis):
     return shares(rows[(0,) * (rows.ndim - 1)]) and shares(rows)
 
 
+def _is_fixed(tensor, shared):
+    "Check that a matrix is the same for all images and heads: learned, or a plain average"
+    if not shared:
+        return False
+    slices = tensor.detach().movedim(shared, tuple(range(len(shared)))).flatten(0, len(shared) - 1)
+    return len(slices) > 1 and torch.equal(slices[:1].expand_as(slices), slices)
+
+
 def _shares_at(letters, operands, tags):
     "Return which of two untagged operands are attention weights by their numbers, and new tags"
     for at in (0, 1) if len(operands) == 2 and not any(tags) else ():
@@ -343,7 +351,8 @@ def _shares_at(letters, operands, tags):
         axes = _attention_axes(letters[at], letters[1 - at], letters[2])
         learned = isinstance(weights, nn.Parameter) or isinstance(values, nn.Parameter)
         if axes and not learned and len(axes[0].columns) == 1 and axes[0].rows:
-            if _are_shares(weights, axes[0].columns[0]):
+            fixed = _is_fixed(weights, axes[0].shared)
+            if not fixed and _are_shares(weights, axes[0].columns[0]):
                 return at, [_Tag(weights, None, True, False)] * 2
     return None, tags
 
@@ -467,25 +476,24 @@ def on_softmax(self: AttentionRecorder, out: Tensor, dim: int) -> Tensor:
     return out
 
 # %% ../nbs/21_attention.ipynb #17e96ca4
-def _outer_letters(weights, values, out):
-    "Return the letters of each factor's own axes in a product by broadcasting, and of the result"
-    letters = string.ascii_letters[: out.ndim]
-
-    def own(t):  # an axis of size 1 that the other factor widens is none of its own
+def _outer(factors, out):
+    "Return each factor with only its own axes in a product by broadcasting, and all letters"
+    whole, words, own = string.ascii_letters[: out.ndim], [], []
+    for t in factors:  # an axis of size 1 that the other factor widens is none of its own
         sizes = [1] * (out.ndim - t.ndim) + list(t.shape)
-        return "".join(c for c, n, whole in zip(letters, sizes, out.shape) if n == whole)
-
-    return own(weights), own(values), letters
+        kept = [(c, n) for c, n, size in zip(whole, sizes, out.shape) if n == size]
+        words.append("".join(c for c, _ in kept))
+        own.append(t.reshape([n for _, n in kept]))
+    return own, [*words, whole]
 
 
 def _summed_product(step, dim, keepdim):
     "Return the `_Product` that the sum over an axis of weights times values computes, or None"
-    out, weights, values, tag = step
+    out, (weights, values), (left, right, whole), tag = step
     if isinstance(dim, (list, tuple)) and len(dim) == 1:
         (dim,) = dim
     if not isinstance(dim, int):
         return None
-    left, right, whole = _outer_letters(weights, values, out)
     result = whole.replace(whole[dim], "")
     axes = _attention_axes(left, right, result)
     if axes is None:
@@ -495,30 +503,26 @@ def _summed_product(step, dim, keepdim):
         product = torch.einsum(f"{left},{right}->{result}", weights, values)
         return product.unsqueeze(dim % out.ndim) if keepdim else product
 
-    own = (
-        t.reshape([n for c, n in zip(whole, out.shape) if c in word])
-        for t, word in ((weights, left), (values, right))
-    )
-    return _Product(compute, *own, tag, axes)
+    return _Product(compute, weights, values, tag, axes)
 
 # %% ../nbs/21_attention.ipynb #c95d0274
 @patch
 def on_multiply(self: AttentionRecorder, out: Tensor, *factors: Tensor):
     "Note a product of attention weights and values by broadcasting"
-    sizes = [t.numel() for t in factors]
-    if len(factors) != 2 or out.numel() <= max(sizes) or out.ndim < 3:
+    if len(factors) != 2 or out.ndim < 3 or out.numel() <= max(t.numel() for t in factors):
         return
-    tags, letters = [self.tags.get(id(t)) for t in factors], _outer_letters(*factors, out)
+    tags = [self.tags.get(id(t)) for t in factors]
+    own, (left, right, whole) = _outer(factors, out)
     at = _weights_at(tags)
-    if at is None:
-        whole = letters[2]
-        for key in whole:  # which axis will be summed is not known yet
-            at, found = _shares_at([*letters[:2], whole.replace(key, "")], factors, tags)
-            if at is not None:
-                tags = found
-                break
+    for key in whole if at is None else ():  # which axis will be summed is not known yet
+        at, found = _shares_at([left, right, whole.replace(key, "")], own, tags)
+        if at is not None:
+            tags = found
+            break
     if at is not None and not isinstance(factors[1 - at], nn.Parameter):
-        self.outer[id(out)] = out, factors[at], factors[1 - at], tags[at]
+        order, words = (at, 1 - at), (left, right)
+        pair = [own[i] for i in order], [*(words[i] for i in order), whole]
+        self.outer[id(out)] = out, *pair, tags[at]
 
 
 @patch

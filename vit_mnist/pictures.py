@@ -27,6 +27,8 @@ from vit_mnist.model import (
     unwrapped,
 )
 from .maps import AttentionMaps, mean_map, unfold_windows, capture_attention
+from .layout import AttentionLayout, Tokens
+from .evidence import NoAttention
 
 # %% ../nbs/41_pictures.ipynb #48a6cbfc
 def _pixels(image, known):
@@ -370,8 +372,12 @@ def _position_grid(model, images, count):
     known = about(model)
     layouts = known.layouts
     if layouts is None:
-        image = known.empty_image() if images is None else known.as_images(images)[:1]
-        layouts = capture_attention(model, image).layouts
+        try:
+            image = known.empty_image() if images is None else known.as_images(images)[:1]
+            layouts = capture_attention(model, image).layouts
+        except NoAttention:
+            side = math.isqrt(count)
+            layouts = (AttentionLayout(Tokens((side, side))),)
     grids = [layout.keys.grid for layout in layouts if layout.keys.grid]
     fit = [grid for grid in grids if 0 <= count - math.prod(grid) < 17]
     if not fit:
