@@ -126,15 +126,15 @@ def _left_out(layers):
     placed = [(i, layer["block"]) for i, layer in enumerate(layers) if layer["block"]]
     for block, group in groupby(placed, key=lambda pair: pair[1]):
         numbers = [i for i, _ in group]
-        where = ", ".join(map(str, numbers))
-        if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
-            where = f"{numbers[0]} to {numbers[-1]}"
+        where = "layer " + ", ".join(map(str, numbers))
+        if numbers[0] < numbers[-1] == numbers[0] + len(numbers) - 1:
+            where = f"layers {numbers[0]} to {numbers[-1]}"
         means = f" and over blocks of {block} x {block} patches" if block > 1 else ""
-        parts.append(f"in layer{'s' * (len(numbers) > 1)} {where} the mean over all heads{means}")
+        parts.append(f"the mean over all heads{means} in {where}")
     if not parts:
         return ""
-    why = "To stay small, this page does not hold all of what single patches attend to"
-    return f"{why}: {'; '.join(parts)}. An explorer in a notebook shows each head."
+    why = "To stay small, this page holds only a part of what single patches attend to"
+    return f"{why}: {'; '.join(parts)}. An explorer in a notebook shows every head and patch."
 
 # %% ../nbs/70_element.ipynb #3ad9eb4e
 def _outputs(model, images):

@@ -24,6 +24,7 @@ const STYLE = `
   figure { margin: 0; display: grid; gap: 4px; min-width: 0; }
   figcaption, .quiet { color: var(--quiet); font-size: 12.5px; }
   canvas { display: block; width: 100%; border-radius: 3px; }
+  button canvas { margin: 0 auto; }
   .thumb canvas { image-rendering: pixelated; }
   .stage canvas { cursor: crosshair; touch-action: manipulation; }
   .label { min-height: 2.9em; }
@@ -170,6 +171,7 @@ function drawSmooth(c, image, pad, grid, values, scale) {
 }
 
 function drawGrid(c, image, pad, grid, pixel) {
+  if (cellBox(image, pad, grid, [0, 0])[2] < 18 * pixel) return; // the lines would hide the image
   c.strokeStyle = "rgb(59 130 246 / .45)";
   c.lineWidth = pixel * 2;
   for (let i = 0; i < grid[0] * grid[1]; i++) c.strokeRect(...cellBox(image, pad, grid, [Math.floor(i / grid[1]), i % grid[1]]));
