@@ -211,7 +211,7 @@ def test_a_page_of_a_large_model_is_small_and_says_what_it_leaves_out(tmp_path):
     model = create_model("vit", seed=0, size="tiny").eval()
     assert AttentionExplorer(model, DIGITS)._data["left_out"] == ""
     torch.manual_seed(0)
-    large = {"embed_dim": 24, "depth": 12, "num_heads": 12}  # as many shares as a ViT-B has
+    large = {"embed_dim": 96, "depth": 12, "num_heads": 12}  # as many shares as a ViT-B has
     model = timm.create_model("vit_tiny_patch16_224", **large).eval()
     explorer = AttentionExplorer(model, photograph(224, 224))
     page = explorer.save(tmp_path / "page.html")
