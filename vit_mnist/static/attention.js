@@ -66,7 +66,7 @@ const number = (value) => (value === 0 ? "0" : Math.abs(value) >= 0.01 ? value.t
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const plain = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice(); // its own memory, so that floats align
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-const open = (image) => ({ ...image, pixels: bytes(image.pixels) });
+const open = (image) => ({ shape: [...image.side, 1], drawing: true, ...image, pixels: bytes(image.pixels) }); // older data: digits
 const key = ({ image, step, off }) => JSON.stringify([image, step, [...off].sort((a, b) => a[0] - b[0] || a[1] - b[1])]);
 
 function palette(text) {
