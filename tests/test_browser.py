@@ -16,9 +16,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import timm
 import torch
 
+import vit_mnist.element
+from vit_mnist.core import make_generator
 from vit_mnist.data import load_data
+from vit_mnist.element import base64_text, static_file
 from vit_mnist.explorer import AttentionExplorer
 from vit_mnist.maps import capture_attention
 from vit_mnist.model import create_model, save_model
@@ -271,7 +275,7 @@ def test_fits_360_pixels_and_text_stands_out(saved, visit, scheme):
 
 
 HOSTILE = (
-    '</script><script>document.title = "taken"</script>'
+    "</script><script>document.title=2</script>"  # 99 characters with the next line
     '<img src=x onerror="document.title=1"> "\' & ünï 数字 <!--'
 )
 
@@ -352,6 +356,133 @@ def test_where_no_script_may_run_there_is_a_picture(visit, saved, tmp_path):
     )
     page = visit((tmp_path / "page.html").as_uri(), java_script_enabled=False)
     assert page.locator("vit-attention img").bounding_box()["width"] > 200
+
+
+# ---- a model of another make, photographs that are not square
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    "48 x 64 pixels, each patch of 8 x 8 in a colour of its own"
+    colours = torch.randint(256, (3, 6, 8), dtype=torch.uint8, generator=make_generator(0, "test"))
+    return colours.repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+
+@pytest.fixture(scope="module")
+def rgb():
+    "A model of timm with a grid of 6 x 8 patches"
+    torch.manual_seed(0)
+    args = {"img_size": (48, 64), "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    return timm.create_model("vit_tiny_patch16_224", num_classes=40, **args).eval()
+
+
+def colours_at(page, name, cells):
+    "What a canvas shows in the middle of some cells of the grid, 0 to 255"
+    return torch.tensor(
+        page.locator(f"canvas[data-control={name}]").evaluate(
+            """(canvas, cells) => {
+                const c = canvas.getContext("2d"), x = canvas.width / 8, y = canvas.height / 6;
+                return cells.map(([row, column]) =>
+                    [...c.getImageData((column + 0.5) * x, (row + 0.5) * y, 1, 1).data]);
+            }""",
+            cells,
+        )
+    )[:, :3]
+
+
+def test_a_photograph_is_shown_in_its_colours_and_its_patches_are_hit(
+    visit, photograph, rgb, tmp_path
+):
+    explorer = AttentionExplorer(rgb, photograph, [7])
+    page = visit(explorer.save(tmp_path / "page.html").as_uri())
+    for name in ("query", "map"):
+        box = page.locator(f"canvas[data-control={name}]").bounding_box()
+        assert box["width"] / box["height"] == pytest.approx(64 / 48, rel=0.02)
+    cells = [[0, 0], [2, 7], [5, 3]]
+    true = torch.stack([photograph[:, 8 * row, 8 * column] for row, column in cells])
+    assert (colours_at(page, "query", cells) - true).abs().max() <= 2
+    values = torch.tensor(element(page, "e => [...e.map().values]"))
+    row, column = divmod(int(values.argmax()), 8)
+    yellow, own = torch.tensor([254, 232, 56]), photograph[:, 8 * row, 8 * column]
+    mixed = 0.6 * yellow + 0.4 * own  # the map's brightest colour, and the photograph below it
+    assert (colours_at(page, "map", [[row, column]]) - mixed).abs().max() <= 12
+
+    canvas = page.locator("canvas[data-control=query]")
+    box = canvas.bounding_box()
+    for row, column in [(4, 6), (0, 7), (5, 0)]:
+        at = (column + 0.9) * box["width"] / 8, (row + 0.1) * box["height"] / 6
+        canvas.click(position=dict(zip("xy", at)))
+        page.mouse.move(0, 0)
+        assert element(page, "e => e.state.query") == [row, column]
+        read = torch.tensor(element(page, "e => [...e.read()]"))
+        true = capture_attention(rgb, explorer.images).on_grid(1, (row, column))[0].mean(0)
+        assert (read - true.flatten()).abs().max() < 1e-3
+    canvas.focus()
+    for key in ["ArrowUp"] * 6 + ["ArrowRight"] * 8:
+        page.keyboard.press(key)
+    assert element(page, "e => e.state.query") == [0, 7]
+    assert page.locator(".bar").count() == 6 and "of 40 classes" in text(page, "prediction")
+
+
+def test_a_small_page_says_what_it_left_out_and_a_kernel_brings_it(
+    visit, photograph, rgb, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(vit_mnist.element, "_patch_bytes", 1600)
+    explorer = AttentionExplorer(rgb, photograph)
+    page = visit(explorer.save(tmp_path / "page.html").as_uri())
+    assert "over blocks of 2 x 2 patches" in text(page, "left-out")
+    maps = capture_attention(rgb, explorer.images)
+    read = "(e, where) => { const read = e.read(where); return read && [...read]; }"
+    for query in "cls", "mean":
+        true = maps.on_grid(1, query)[0, 2].flatten()
+        found = torch.tensor(element(page, read, {"query": query, "head": 2}))
+        assert (found - true).abs().max() < 1e-3
+    element(page, "e => e.set({query: [3, 5], head: 2})")
+    assert "mean of all heads: patch (3, 5)" in text(page)
+    assert "Means over blocks of 2 × 2 patches" in text(page)
+    assert page.locator("[data-control=head]").is_disabled()
+    assert element(page, read, {}) is None  # not the mean under the name of a head
+    block = [maps.on_grid(1, (row, column))[0].mean(0) for row in (2, 3) for column in (4, 5)]
+    true = torch.nn.functional.avg_pool2d(torch.stack(block).mean(0)[None], 2)
+    true = true.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten()
+    found = torch.tensor(element(page, read, {"head": None}))
+    assert (found - true).abs().max() < 1e-3
+
+    def kernel(need):
+        answer, attention = explorer._answer(json.loads(need))
+        return json.dumps([answer, base64_text(attention)])
+
+    page.expose_function("kernel", kernel)
+    element(page, "e => e.remove()")
+    page.evaluate(
+        """async ([code, values]) => {
+            const { connect } = await import("data:text/javascript;base64," + code);
+            const heard = {}, element = document.createElement("vit-attention");
+            const send = async ({ need }) => {
+                const [answer, text] = JSON.parse(await kernel(JSON.stringify(need)));
+                const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+                const result = { ...need, ...answer };
+                heard["msg:custom"]({ result }, [new DataView(bytes.buffer)]);
+            };
+            document.body.append(element);
+            connect(element, {
+                get: (name) => values[name], set: (name, value) => (values[name] = value),
+                on: (name, f) => (heard[name] = f), off: () => {}, save_changes: () => {}, send,
+            });
+        }""",
+        [base64_text(static_file("attention.js").encode()), explorer.get_state()],
+    )
+    element(page, "e => e.set({query: [3, 5], head: 2})")
+    page.wait_for_function("document.querySelector('vit-attention').read()")
+    found = torch.tensor(element(page, read, {}))
+    assert (found - maps.on_grid(1, (3, 5))[0, 2].flatten()).abs().max() < 1e-3
+    assert "head 2: patch (3, 5)" in text(page) and page.locator("[data-many]").count() == 3
+    explorer.method, explorer.target = "relevance", int(explorer.probs.argmin())
+    shown = {"method": "relevance", "target": explorer.target}
+    element(page, "(e, shown) => e.set(shown)", shown)
+    page.wait_for_function("document.querySelector('vit-attention').map().values")
+    found = torch.tensor(element(page, "e => [...e.map().values]"))
+    assert torch.allclose(found, explorer.map.flatten(), rtol=1e-2, atol=1e-9)
 
 
 # ---- a real JupyterLab

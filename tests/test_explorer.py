@@ -4,14 +4,19 @@ import base64
 import json
 import re
 
+import numpy as np
 import pytest
+import timm
 import torch
+from PIL import Image
 
+from vit_mnist import element
 from vit_mnist.core import UserError
 from vit_mnist.data import load_data
 from vit_mnist.explorer import AttentionExplorer
 from vit_mnist.maps import capture_attention
-from vit_mnist.model import create_model, save_model
+from vit_mnist.model import about, create_model, declare, save_model
+from vit_mnist.perturbation import AblatedHeads
 
 DIGITS, LABELS = load_data().test[:3]
 
@@ -123,3 +128,104 @@ def test_the_page_is_answered_and_told_of_a_new_image_and_may_move_by_itself(exp
     )
     shared = {"image", "layer", "head", "query", "method", "target", "step", "off"}
     assert shared <= set(explorer.get_state())
+
+
+def photograph(height, width, seed=0):
+    return np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def rgb():
+    "A model of timm for images of 48 x 64, a grid of 6 x 8"
+    torch.manual_seed(0)
+    args = {"img_size": (48, 64), "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    return timm.create_model("vit_tiny_patch16_224", num_classes=40, **args).eval()
+
+
+def test_photographs_of_any_form_are_taken_and_others_refused(rgb):
+    array = photograph(48, 64)
+    pixels = torch.from_numpy(array).movedim(2, 0)
+    forms = array, Image.fromarray(array), [array], pixels, pixels[None]
+    for form in forms:
+        assert torch.equal(AttentionExplorer(rgb, form, methods=["ink"]).images[0], pixels)
+    explorer = AttentionExplorer(rgb, [array, array], [3, 39], methods=["ink"])
+    explorer.add(Image.fromarray(photograph(48, 64, 1)), label=2)
+    explorer.replace(0, photograph(48, 64, 2), "new")
+    assert [image["title"] for image in explorer._data["images"]] == ["new", "39", "2"]
+    assert np.array_equal(explorer.images[0].movedim(0, 2), photograph(48, 64, 2))
+    for change in explorer.add, lambda image: explorer.replace(0, image):
+        with pytest.raises(UserError, match=r"is \[3, 48, 64\], not \[3, 64, 48\]"):
+            change(photograph(64, 48))
+        with pytest.raises(UserError, match="one image at a time, not 2"):
+            change([array, array])
+    with pytest.raises(UserError, match="labels must be a class from 0 to 39, not"):
+        explorer.add(array, label=40)
+    assert len(explorer.images) == 3
+    with pytest.raises(UserError, match="how Sequential wants its pixels normalised"):
+        own = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48 * 64 * 3, 2))
+        AttentionExplorer(own, array)
+
+
+def test_windows_registers_and_heads_off_of_models_that_declare_nothing(rgb):
+    torch.manual_seed(0)
+    small = {"img_size": 32, "patch_size": 4, "num_classes": 5}
+    swin = {"window_size": 4, "embed_dim": 12, "depths": (2, 1), "num_heads": (1, 2)}
+    vit = {"embed_dim": 24, "depth": 2, "num_heads": 3, "reg_tokens": 2}
+    models = {
+        "swin_tiny_patch4_window7_224": (swin, (5, 6)),
+        "vit_tiny_patch16_224": (vit, "register 2"),
+    }
+    for name, (args, query) in models.items():
+        model = timm.create_model(name, **small, **args).eval()
+        explorer = AttentionExplorer(model, photograph(32, 32))
+        explorer.layer = 1
+        explorer.query = query
+        maps = capture_attention(model, explorer.images)
+        assert torch.allclose(explorer.map, maps.on_grid(1, query)[0].mean(0), atol=1e-6)
+        explorer.off = [(0, 0)]
+        ablated = capture_attention(AblatedHeads(model, [(0, 0)]), explorer.images)
+        assert torch.allclose(explorer.probs, ablated.logits[0].softmax(0), atol=1e-6)
+        assert not torch.allclose(explorer.probs, maps.logits[0].softmax(0), atol=1e-6)
+
+
+def test_the_kernel_answers_with_what_a_large_model_leaves_out(rgb, monkeypatch):
+    monkeypatch.setattr(element, "_patch_bytes", 1600)
+    explorer, sent = AttentionExplorer(rgb, photograph(48, 64), methods=["relevance"]), []
+    explorer.send = lambda content, buffers=None: sent.append((content["result"], buffers[0]))
+    need = {"image": 0, "step": None, "off": []}
+    explorer._handle_custom_msg({"need": {**need, "layer": 1, "query": [5, 7]}}, [])
+    row, packed = sent.pop()
+    assert row == {**need, "layer": 1, "query": [5, 7], "row": True}
+    scales = torch.frombuffer(bytearray(packed[:12]), dtype=torch.float32)
+    codes = torch.frombuffer(bytearray(packed[12:]), dtype=torch.uint8).view(3, 6, 8)
+    exact = capture_attention(rgb, explorer.images).on_grid(1, (5, 7))[0]
+    assert torch.allclose(codes / 255 * scales[:, None, None], exact, atol=1e-4)
+    unlikely = int(explorer.probs.argmin())
+    explorer._handle_custom_msg({"need": {**need, "method": "relevance", "target": unlikely}}, [])
+    explorer.method, explorer.target = "relevance", unlikely
+    (values,) = sent.pop()[0]["more"]["values"]
+    assert torch.allclose(torch.tensor(values), explorer.map.flatten(), rtol=1e-2, atol=1e-9)
+
+
+def test_a_page_of_a_large_model_is_small_and_says_what_it_leaves_out(tmp_path):
+    model = create_model("vit", seed=0, size="tiny").eval()
+    assert AttentionExplorer(model, DIGITS)._data["left_out"] == ""
+    torch.manual_seed(0)
+    large = {"embed_dim": 96, "depth": 12, "num_heads": 12}  # as many shares as a ViT-B has
+    model = timm.create_model("vit_tiny_patch16_224", **large).eval()
+    explorer = AttentionExplorer(model, photograph(224, 224))
+    page = explorer.save(tmp_path / "page.html")
+    assert page.stat().st_size < 1_500_000
+    data = held(page.read_text())
+    assert "the mean over all heads in layers 0 to 11" in data["left_out"]
+    assert len(data["results"][0]["shown"]) == 5 and len(data["results"][0]["probs"]) == 1000
+
+
+def test_an_output_without_classes_is_a_sigmoid(rgb):
+    model = torch.nn.Sequential(rgb, torch.nn.Linear(40, 1)).eval()
+    declare(model, normalise=(0.5, 0.5))
+    explorer = AttentionExplorer(model, photograph(48, 64), [1], methods=["ink", "attention"])
+    logit = model(about(model).takes(explorer.images)).detach()
+    assert torch.allclose(explorer.probs, logit.sigmoid()[0], atol=1e-6)
+    explorer.method = "ink"
+    assert explorer.map.shape == (48, 64)

@@ -4,22 +4,36 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_METHODS', 'query_rows', 'pack_rows', 'model_facts', 'base64_text', 'image_facts', 'method_facts',
-           'method_map', 'image_result', 'explorer_data', 'static_file', 'element_html', 'page_html']
+           'method_map', 'rounded_maps', 'image_result', 'explorer_data', 'static_file', 'element_html', 'page_html']
 
 # %% ../nbs/70_element.ipynb #4cea5c44
 import base64, html, json
+from collections import Counter
 from importlib.resources import files
+from itertools import groupby
 
-import torch
+import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import UserError, check_name, describe_parameters, moved
-from .model import about, batch_logits
-from .maps import AttentionMaps, NoAttention, capture_attention
+from .data import displayed
+from .model import About, about, as_classifier, batch_logits, evaluating
+from .model import to_probabilities
+from .evidence import NoAttention, UntrustedAttention
+from .maps import AttentionMaps, capture_attention, check_target
 from .maps import token_words, unfold_windows
+from .pictures import _is_drawing
 from .methods import METHODS
 from .perturbation import AblatedHeads
 from .explanation import explain, list_methods
+
+# %% ../nbs/70_element.ipynb #7d623a19
+def _token_names(tokens):
+    "Name the tokens without a place: those of one name together, and up to 16 each by itself"
+    names = []
+    for name, n in Counter(tokens.before + tokens.after).items():
+        names += [name, *(f"{name} {i + 1}" for i in range(n if 1 < n <= 16 else 0))]
+    return names
 
 # %% ../nbs/70_element.ipynb #7162f6f8
 def query_rows(
@@ -28,7 +42,7 @@ def query_rows(
 ) -> tuple:  # names of queries without a place; shares, `[n, heads, queries, cells]`
     "Collect the attention of all queries: tokens without a place by name, then row by row"
     tokens = maps.layouts[layer].queries
-    names = list(dict.fromkeys(tokens.before + tokens.after))
+    names = _token_names(tokens)
     rows = [maps.on_grid(layer, name).flatten(2)[:, :, None] for name in names]
     if tokens.grid:
         rows.append(unfold_windows(maps[layer].probs, maps.layouts[layer]))
@@ -51,37 +65,124 @@ def _layer_facts(attention, layout):
     note = f"This layer attends to {token_words(keys)}, which have no places on the image."
     return {
         "heads": attention.weights.shape[1] // layout.windows,
-        "names": list(dict.fromkeys(queries.before + queries.after)),
+        "names": _token_names(queries),
         "queries": queries.grid,
         "keys": keys.grid,
         "rest": layout.sums == "keys" and bool(keys.before + keys.after),
         "note": None if keys.grid else note,
+        "block": None,  # all is stored
     }
 
+# %% ../nbs/70_element.ipynb #cd615568
+_patch_bytes = 480_000  # for what the patches of one image attend to, all layers together
+
+
+def _bytes(layer, heads, block):
+    "Count the bytes of what patches attend to, in blocks"
+    queries, keys = (
+        -(-rows // block) * -(-columns // block)
+        for rows, columns in (layer["queries"], layer["keys"])
+    )
+    return heads * queries * (keys + 4)
+
+
+def _choose_blocks(layers):
+    "Set each layer's block: None for every head of every patch, or the side of blocks of patches"
+    placed = [layer for layer in layers if layer["keys"] and layer["queries"]]
+    if sum(_bytes(layer, layer["heads"], 1) for layer in placed) <= _patch_bytes:
+        return
+    share = _patch_bytes / len(placed)
+    for layer in placed:
+        if _bytes(layer, layer["heads"], 1) > share:
+            sides = range(1, 1 + max(*layer["queries"], *layer["keys"]))
+            layer["block"] = next((k for k in sides if _bytes(layer, 1, k) <= share), sides[-1])
+
+# %% ../nbs/70_element.ipynb #39befdd2
+def _in_blocks(shares, queries, keys, block):
+    "Average shares over blocks of queries and of keys, `[n, cells, cells]`"
+    pool = dict(kernel_size=block, ceil_mode=True)
+    n, cells = shares.shape[:2]
+    shares = F.avg_pool2d(shares.reshape(n * cells, 1, *keys), **pool).reshape(n, cells, -1)
+    shares = shares.transpose(1, 2)  # now the queries are last
+    n, cells = shares.shape[:2]
+    pooled = F.avg_pool2d(shares.reshape(n * cells, 1, *queries), **pool).reshape(n, cells, -1)
+    return pooled.transpose(1, 2)
+
+
+def _stored_rows(maps, i, layer):
+    "Collect what is stored of a layer: all queries, or named ones by head and patches in blocks"
+    names, rows = query_rows(maps, i)
+    if layer["block"] is None:
+        return [rows]
+    patches = rows[:, :, len(names) :]
+    named = torch.cat([rows[:, :, : len(names)], patches.mean(2, keepdim=True)], 2)
+    grids = layer["queries"], layer["keys"]
+    return [named, _in_blocks(patches.mean(1), *grids, layer["block"])[:, None]]
+
+# %% ../nbs/70_element.ipynb #2e88fc4f
+def _left_out(layers):
+    "Say what the page does not hold; nothing where it holds all"
+    parts = []
+    placed = [(i, layer["block"]) for i, layer in enumerate(layers) if layer["block"]]
+    for block, group in groupby(placed, key=lambda pair: pair[1]):
+        numbers = [i for i, _ in group]
+        where = "layer " + ", ".join(map(str, numbers))
+        if numbers[0] < numbers[-1] == numbers[0] + len(numbers) - 1:
+            where = f"layers {numbers[0]} to {numbers[-1]}"
+        means = f" and over blocks of {block} x {block} patches" if block > 1 else ""
+        parts.append(f"the mean over all heads{means} in {where}")
+    if not parts:
+        return ""
+    why = "To stay small, this page holds only a part of what single patches attend to"
+    return f"{why}: {'; '.join(parts)}. An explorer in a notebook shows every head and patch."
+
 # %% ../nbs/70_element.ipynb #3ad9eb4e
+def _outputs(model, images):
+    "Count what a model returns for one image, 0 where that is no logits, and say so"
+    known, whole = about(model), as_classifier(model)
+    with evaluating(whole):
+        logits = whole(known.takes(images[:1]))
+    if logits is None:
+        return 0, f"{known.name} returns no logits [n, classes]: no prediction is shown. "
+    return logits.shape[-1], ""
+
+
 def model_facts(
-    model: nn.Module,  # any that returns logits
-    images: Tensor,  # the first is tried, `[n, 1, 28, 28]`
-) -> dict:  # "name", "classes", "layers", "pad" and a "note" where something cannot be shown
+    model: nn.Module,  # any that attends or returns logits
+    images: Tensor,  # the first is tried, `[n, channels, height, width]`
+) -> dict:  # "name", "classes", "layers", "pad", "few" and a "note" where something can't be shown
     "Find what the explorer can show of a model"
-    known, layers, pad, note = about(model), [], 0, ""
+    known, layers, pad = about(model), [], 0
+    count, note = _outputs(model, images)
     try:
         maps = capture_attention(model, images[:1])
-    except NoAttention:
-        count = batch_logits(model, images[:1]).shape[-1]
-        note = (
-            f"{known.name} has no attention that can be captured: no maps of attention, "
-            "but its predictions and what other methods say."
-        )
+    except NoAttention as error:
+        batch_logits(model, images[:1])  # without logits either, there is nothing to show
+        note = _without_attention(known, error)
     else:
-        count, pad = maps.logits.shape[-1], maps.pad
-        layers = [_layer_facts(*each) for each in zip(maps, maps.layouts)]
+        pad, layers = maps.pad, [_layer_facts(*each) for each in zip(maps, maps.layouts)]
+        if known.shape is None:
+            _choose_blocks(layers)
         if not any(layer["keys"] for layer in layers):
             why = layers[0]["note"]
             why = why[0].lower() + why[1:]
-            note = f"{known.name} has no attention to places of the image: {why}"
-    classes = known.class_names(count)
-    return {"name": known.name, "layers": layers, "pad": pad, "note": note, "classes": classes}
+            note += f"{known.name} has no attention to places of the image: {why}"
+    facts = {"name": known.name, "layers": layers, "pad": pad, "note": note.strip()}
+    return {**facts, "classes": _class_names(known, count), "few": count > 20 and not known.shape}
+
+
+def _without_attention(known, error):
+    "Say what is shown of a model without maps of attention"
+    what = "no maps of attention, but its predictions and what other methods say."
+    if isinstance(error, UntrustedAttention):
+        return f"{error}; {what}"
+    return f"{known.name} has no attention that can be captured: {what}"
+
+
+def _class_names(known, count):
+    "Name the outputs; one alone whose meaning is not known is just an output"
+    one = count == 1 and len(known.classes) != 1
+    return ["output"] if one else known.class_names(count)
 
 # %% ../nbs/70_element.ipynb #43e75e9e
 def base64_text(
@@ -91,26 +192,52 @@ def base64_text(
     return base64.b64encode(content).decode()
 
 # %% ../nbs/70_element.ipynb #7c76ed07
+def _pixel_facts(image, known):
+    "Return the bytes of an image as it is drawn, and their shape"
+    shown = displayed(image, *(known.mean, known.std) if known else ())
+    drawing = _is_drawing(shown)
+    if shown.ndim == 3:
+        shown = 255 * shown
+    elif image.dtype != torch.uint8:
+        shown = 255 * (shown - shown.min()) / (shown.max() - shown.min()).clamp(min=1e-9)
+    shown = shown if shown.ndim == 3 else shown[..., None]
+    if max(shown.shape) > 384:
+        sides = [max(1, round(384 * n / max(shown.shape))) for n in shown.shape[:2]]
+        shown = F.interpolate(shown.movedim(2, 0)[None], sides, mode="area")[0].movedim(0, 2)
+    pixels = base64_text(shown.round().to(torch.uint8).numpy().tobytes())
+    side = list(image.shape[-2:])
+    return {"side": side, "shape": list(shown.shape), "drawing": drawing, "pixels": pixels}
+
+
+def _checked_labels(labels, n, classes):
+    "Return a class or None for each image; raise `UserError` for anything else"
+    labels = [None] * n if labels is None else list(labels)
+    if len(labels) != n:
+        raise UserError(f"labels must be one for each of the {n} images, not {len(labels)}")
+    count = 2 if len(classes) == 1 else len(classes) or None  # one output tells two classes apart
+    for i, label in enumerate(labels):
+        if label is not None:
+            labels[i] = int(check_target(label, 1, count, "labels"))
+    return labels
+
+
 def image_facts(
     images: Tensor,  # `uint8` pixels or floats, `[n, channels, height, width]`
     labels=None,  # the true class of each, where it is known
     titles=None,  # of each; default: its label, or its number
     classes=tuple("0123456789"),  # names of the labels
+    known: About = None,  # of the model, for the colours of normalised images
 ) -> list:  # a dict an image
-    "Collect images as the page draws them"
-    gray = images.detach().float().mean(1).cpu()
-    if images.dtype != torch.uint8:
-        low, high = gray.amin((1, 2), True), gray.amax((1, 2), True)
-        gray = 255 * (gray - low) / (high - low).clamp(min=1e-9)
-    nothing, facts = [None] * len(images), []
-    labels, titles = nothing if labels is None else labels, titles or nothing
-    for image, label, title in zip(gray, labels, titles, strict=True):
-        label = None if label is None else int(label)
+    "Collect images as the page draws them; raise `UserError` for labels that are no class"
+    labels = _checked_labels(labels, len(images), classes)
+    titles, facts = titles or [None] * len(images), []
+    if len(titles) != len(images):
+        raise UserError(f"titles must be one for each of the {len(images)} images")
+    for image, label, title in zip(images, labels, titles):
         if title is None:
-            title = len(facts) if label is None else classes[label]
-        pixels = base64_text(image.round().to(torch.uint8).numpy().tobytes())
-        side = list(image.shape)
-        facts.append({"title": str(title), "label": label, "side": side, "pixels": pixels})
+            named = label is not None and len(classes) > 1
+            title = classes[label] if named else len(facts) if label is None else label
+        facts.append({"title": str(title), "label": label, **_pixel_facts(image, known)})
     return facts
 
 # %% ../nbs/70_element.ipynb #90d521c4
@@ -118,11 +245,12 @@ DEFAULT_METHODS = "attention", "rollout", "relevance"
 
 # %% ../nbs/70_element.ipynb #0a8387dd
 def method_facts(
-    model: nn.Module,  # any that returns logits
+    model: nn.Module,  # any
     names=None,  # of methods; default: those of `DEFAULT_METHODS` that fit, else occlusion
+    images: Tensor = None,  # the first is tried; default: an empty one
 ) -> list:  # a dict a method
     "Describe methods for the page; raise `UserError` for one that does not fit the model"
-    fit = list_methods(model)
+    fit = list_methods(model, images)
     if names is None:
         names = [name for name in DEFAULT_METHODS if name in fit] or ["occlusion"]  # fits any
     return [
@@ -141,65 +269,94 @@ def method_map(
     image: Tensor,  # `[1, channels, height, width]`
     facts: dict,  # of the model, from `model_facts`
     method: dict,  # from `method_facts`
+    classes=None,  # which of them; default: all
 ) -> Tensor:  # one map for each class, or one for all, `[classes or 1, rows, columns]`
     "Map one image on the method's grid; on pixels where the model adds a border to the image"
-    target = torch.arange(len(facts["classes"])) if method["targets"] else None
+    classes = range(len(facts["classes"])) if classes is None else classes
+    target = torch.tensor(list(classes)) if method["targets"] else None
     same = image.expand(1 if target is None else len(target), -1, -1, -1)
-    pixels, tokens = explain(model, same, method["name"], target, tokens=True)
+    few = min(100, max(1, 2**20 // image.numel()))  # at once: memory grows with them
+    pixels, tokens = explain(model, same, method["name"], target, tokens=True, batch_size=few)
     return (pixels if facts["pad"] else tokens).cpu()
 
 # %% ../nbs/70_element.ipynb #a3647ca3
-def _rounded(maps):
-    "Round maps to four digits for JSON"
+def rounded_maps(
+    maps: Tensor,  # `[n, rows, columns]`
+    classes: list = None,  # the class of each; default: all classes in order, or none
+) -> dict:  # "grid", "values", "block" and "classes"
+    "Round maps to four digits for JSON; one of single pixels, if it is large, in blocks of pixels"
+    block = -(-max(maps.shape[1:]) // 64)
+    if block > 1:
+        sides = [-(-side // block) for side in maps.shape[1:]]
+        maps = F.interpolate(maps[:, None], sides, mode="area")[:, 0]
     values = [[float(f"{value:.4g}") for value in one.flatten().tolist()] for one in maps]
-    return {"grid": list(maps.shape[1:]), "values": values}
+    rounded = {"grid": list(maps.shape[1:]), "values": values, "block": block}
+    return {**rounded, "classes": classes}
 
 
 def _packed(maps, layers):
     "Pack the first image's attention in the layers that have places: all scales, then all codes"
-    placed = [i for i, layer in enumerate(layers) if layer["keys"]]
-    packed = [pack_rows(query_rows(maps, i)[1][0]) for i in placed]
+    placed = [(i, layer) for i, layer in enumerate(layers) if layer["keys"]]
+    packed = [pack_rows(rows[0]) for pair in placed for rows in _stored_rows(maps, *pair)]
     scales = [scales.numpy().astype("<f4").tobytes() for _, scales in packed]
     return b"".join([*scales, *(codes.numpy().tobytes() for codes, _ in packed)])
 
 # %% ../nbs/70_element.ipynb #ce0e1455
+def _prediction(facts, logits, label):
+    "Write the prediction, and which classes are shown: all, or of many the five most likely"
+    if logits is None:
+        return {"probs": None, "shown": None}
+    if not logits.isfinite().all():
+        raise UserError(f"{facts['name']} gives numbers that are not finite for this image")
+    said = {"probs": to_probabilities(logits)[0].tolist(), "shown": None}
+    if facts["few"]:
+        said["shown"] = logits[0].topk(5).indices.tolist()
+        said["shown"] += [label] if label not in (None, *said["shown"]) else []
+    return said
+
+
 def image_result(
-    model: nn.Module,  # any that returns logits
+    model: nn.Module,  # any that attends or returns logits
     image: Tensor,  # `[1, channels, height, width]`
     facts: dict,  # of the model, from `model_facts`
     off=(),  # heads switched off, pairs (layer, head)
     methods=(),  # from `method_facts`
+    label: int = None,  # the true class, shown even where it is unlikely
 ) -> tuple:  # a dict of what JSON can hold, and attention as bytes: all scales, then all codes
     "Compute all that the explorer shows of one image"
     if off:
         model = AblatedHeads(model, off)
     maps = capture_attention(model, image) if facts["layers"] else None
     logits = maps.logits if maps else batch_logits(model, image)
-    if not logits.isfinite().all():
-        raise UserError(f"{facts['name']} gives numbers that are not finite for this image")
+    said = _prediction(facts, logits, label)
     attention = _packed(maps, facts["layers"]) if maps else b""
     drawn = {}
     for method in methods:
         if method["name"] != "attention":
-            drawn[method["name"]] = _rounded(method_map(model, image, facts, method))
-    return {"probs": logits[0].softmax(-1).tolist(), "maps": drawn}, attention
+            classes = said["shown"] if method["targets"] else None
+            values = method_map(model, image, facts, method, classes)
+            drawn[method["name"]] = rounded_maps(values, classes)
+    return {**said, "maps": drawn}, attention
 
 # %% ../nbs/70_element.ipynb #252299ee
 def explorer_data(
-    model: nn.Module,  # any that returns logits
-    images: Tensor,  # `uint8` pixels or normalised floats, `[n, 1, 28, 28]`
+    model: nn.Module,  # any that attends or returns logits
+    images,  # `uint8` pixels or normalised floats, as `About.as_images` takes them
     labels=None,  # the true class of each, where it is known
     titles=None,  # of each; default: its label
     title: str = None,  # of the whole; default: the model's name
     methods=None,  # names of methods; default: those of `DEFAULT_METHODS` that fit the model
 ) -> dict:  # what JSON can hold, without results
     "Collect the data of an explorer: model and images"
+    known = about(model)
+    images = known.as_images(images)
     facts = model_facts(model, images)
     return {
         **facts,
         "title": title or f"What {facts['name']} attends to",
-        "images": image_facts(images, labels, titles, facts["classes"]),
-        "methods": method_facts(model, methods),
+        "images": image_facts(images, labels, titles, facts["classes"], known),
+        "methods": method_facts(model, methods, images),
+        "left_out": _left_out(facts["layers"]),
         "steps": [],
         "live": False,
     }

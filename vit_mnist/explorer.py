@@ -19,10 +19,11 @@ from .core import UserError, check_name, describe_parameters, write_atomic
 from .data import plot_digits
 from .model import about, load_model, model_input
 from .maps import capture_attention
-from .pictures import plot_attention
+from .pictures import plot_attention, plot_layers
 from .perturbation import AblatedHeads
 from .element import base64_text, element_html, explorer_data, image_facts
-from .element import image_result, method_map, page_html, static_file
+from .element import image_result, method_map, pack_rows, page_html, rounded_maps
+from .element import static_file
 
 # %% ../nbs/71_explorer.ipynb #81065e8b
 def _position(name, value, count):
@@ -168,19 +169,22 @@ class AttentionExplorer(_State):
 
     def __init__(
         self,
-        model: nn.Module,  # any that returns logits
-        images: Tensor,  # `uint8` pixels or normalised floats, `[n, 1, 28, 28]`
+        model: nn.Module,  # any that attends or returns logits
+        images,  # one or several: `uint8` pixels or normalised floats, arrays, pictures
         labels=None,  # the true class of each
         titles=None,  # of each; default: its label
         title: str = None,  # of the whole; default: the model's name
         methods=None,  # names of methods; default: attention, rollout and relevance, where they fit
         run: Path = None,  # folder of a training run with snapshots: adds a slider through training
     ):
-        about(model).takes(images[:1])
-        if not 0 < len(images) <= 200:
+        known = about(model)
+        images = known.as_images(images)
+        known.takes(images[:1])
+        if len(images) > 200:
             raise UserError(f"an explorer shows 1 to 200 images, not {len(images)}")
         self.model, self.images = model, images
         self._snapshots, self._results = _snapshots(run), OrderedDict()
+        self._captured = None, None  # the last maps of attention, and of what
         data = explorer_data(model, images, labels, titles, title, methods)
         super().__init__(_data={**data, "steps": list(self._snapshots), "live": True})
         self._start()
@@ -223,17 +227,39 @@ def result(
     key = (image, step, tuple(sorted(off)))
     if key not in self._results:
         model, images = self.model_at(step), self.images[image : image + 1]
-        methods = self._data["methods"]
-        self._results[key] = image_result(model, images, self._data, off, methods)
-        while len(self._results) > 256:
+        methods, label = self._data["methods"], self._data["images"][image]["label"]
+        self._results[key] = image_result(model, images, self._data, off, methods, label)
+        while len(self._results) > 1 and self._held() > 2**28:
             self._results.popitem(last=False)
     return self._results[key]
 
+
+@patch
+def _held(self: AttentionExplorer):
+    "Count the bytes of attention that are kept"
+    return sum(len(attention) + 2**16 for _, attention in self._results.values())
+
 # %% ../nbs/71_explorer.ipynb #f381a4e1
 @patch(as_prop=True)
-def probs(self: AttentionExplorer) -> Tensor:  # `[classes]`
+def probs(self: AttentionExplorer) -> Tensor:  # `[classes]`; None where there are no logits
     "Compute the probability of each class"
-    return torch.tensor(self.result(self.image, self.step, self.off)[0]["probs"])
+    found = self.result(self.image, self.step, self.off)[0]["probs"]
+    return None if found is None else torch.tensor(found)
+
+
+@patch
+def _ablated(self: AttentionExplorer, step, off):
+    "Return the model at a step, without the heads that are off"
+    model = self.model_at(step)
+    return AblatedHeads(model, off) if off else model
+
+
+@patch
+def _method_map(self: AttentionExplorer, image, step, off, name, target):
+    "Compute the map of a method other than attention; those of no class ignore `target`"
+    model, images = self._ablated(step, off), self.images[image : image + 1]
+    method = next(each for each in self._data["methods"] if each["name"] == name)
+    return method_map(model, images, self._data, method, [target])[0]
 
 
 @patch(as_prop=True)
@@ -241,17 +267,15 @@ def map(self: AttentionExplorer) -> Tensor:  # `[rows, columns]`
     "Compute the map on show"
     if self.method is None:
         raise UserError(f"{self._data['name']} has no map to show")
-    model, image = self.model_at(self.step), self.images[self.image : self.image + 1]
-    if self.off:
-        model = AblatedHeads(model, self.off)
     if self.method == "attention":
-        heads = capture_attention(model, image).on_grid(self.layer, self.query)[0]
+        image = self.images[self.image : self.image + 1]
+        maps = capture_attention(self._ablated(self.step, self.off), image)
+        heads = maps.on_grid(self.layer, self.query)[0]
         return heads.mean(0) if self.head is None else heads[self.head]
-    method = next(each for each in self._data["methods"] if each["name"] == self.method)
-    maps = method_map(model, image, self._data, method)
-    if len(maps) == 1:
-        return maps[0]  # the same for all classes
-    return maps[self.probs.argmax() if self.target is None else self.target]
+    target = self.target
+    if target is None and self.probs is not None:
+        target = int(self.probs.argmax())
+    return self._method_map(self.image, self.step, self.off, self.method, target)
 
 # %% ../nbs/71_explorer.ipynb #2bb416a1
 @patch
@@ -261,18 +285,46 @@ def _on_message(self: AttentionExplorer, widget, content, buffers):
     if not need:
         return
     try:
-        where = [self._checked(name, need[name]) for name in ("image", "step", "off")]
-        result, attention = self.result(*where)
+        answer, attention = self._answer(need)
     except UserError as error:
         self.send({"problem": str(error)})
     else:
-        self.send({"result": {**need, **result}}, [attention])
+        self.send({"result": {**need, **answer}}, [attention])
+
+
+@patch
+def _kept_maps(self: AttentionExplorer, image, step, off):
+    "Capture the attention for one image, or return what was captured last"
+    key = image, step, tuple(sorted(off))
+    if self._captured[0] != key:
+        image = self.images[image : image + 1]
+        self._captured = key, capture_attention(self._ablated(step, off), image)
+    return self._captured[1]
+
+
+@patch
+def _answer(self: AttentionExplorer, need):
+    "Compute one image's result; of a large model also one patch by head, or one class more"
+    where = [self._checked(name, need[name]) for name in ("image", "step", "off")]
+    if "query" in need:
+        layer, query = self._checked("layer", need["layer"]), tuple(need["query"])
+        codes, scales = pack_rows(self._kept_maps(*where).on_grid(layer, query)[0].flatten(1))
+        packed = scales.numpy().astype("<f4").tobytes() + codes.numpy().tobytes()
+        return {"row": True}, packed
+    if "target" in need:
+        method, target = self._checked("method", need["method"]), need["target"]
+        values = self._method_map(*where, method, self._checked("target", target))
+        return {"more": rounded_maps(values[None], [target])}, b""
+    return self.result(*where)
 
 # %% ../nbs/71_explorer.ipynb #cbaf20b7
 @patch
 def _alike(self: AttentionExplorer, image):
     "Return an image as the explorer keeps its own; raise `UserError` where it cannot become one"
     shape = self.images.shape[1:]
+    image, *more = about(self.model).as_images(image)
+    if more:
+        raise UserError(f"give one image at a time, not {1 + len(more)}")
     if image.shape != shape:
         raise UserError(f"an image of this explorer is {list(shape)}, not {list(image.shape)}")
     if image.dtype == self.images.dtype:
@@ -285,17 +337,17 @@ def _alike(self: AttentionExplorer, image):
 @patch
 def add(
     self: AttentionExplorer,
-    image: Tensor,  # `uint8` pixels or normalised floats, `[1, 28, 28]`
+    image,  # one of the others' size: `uint8` pixels or normalised floats, an array, a picture
     label: int = None,  # its true class
     title: str = None,  # default: its label, or its number
 ):
     "Add an image and show it"
     if len(self.images) == 200:
         raise UserError("an explorer shows at most 200 images")
-    new, classes = self._alike(image), self._data["classes"]
-    title = title or (len(self.images) if label is None else classes[label])
+    new, known = self._alike(image), about(self.model)
+    titles = [str(len(self.images)) if title is None and label is None else title]
+    facts = image_facts(known.as_images(image), [label], titles, self._data["classes"], known)
     self.images = torch.cat([self.images, new[None]])
-    facts = image_facts(image[None], [label], [title], classes)
     self._data = {**self._data, "images": [*self._data["images"], *facts]}
     self.image = len(self.images) - 1
 
@@ -304,7 +356,7 @@ def add(
 def replace(
     self: AttentionExplorer,
     index: int,  # position of the image to replace
-    image: Tensor,  # `uint8` pixels or normalised floats, `[1, 28, 28]`
+    image,  # of the others' size: `uint8` pixels or normalised floats, an array, a picture
     title: str = "",  # of the new one
 ):
     "Put another image in the place of one"
@@ -313,7 +365,9 @@ def replace(
     self.images[index] = new
     kept = [(key, value) for key, value in self._results.items() if key[0] != index]
     self._results = OrderedDict(kept)
-    (facts,) = image_facts(image[None], titles=[title])
+    self._captured = None, None
+    known = about(self.model)
+    (facts,) = image_facts(known.as_images(image), titles=[title], known=known)
     self._data["images"][index] = facts  # in place: only the message below reaches the page
     result, attention = self.result(index, self.step, self.off)
     result = {"image": index, "step": self.step, "off": self.off, **result}
@@ -330,6 +384,8 @@ def _precomputed(self: AttentionExplorer, images, steps):
         for step, off in dict.fromkeys(views):  # each once
             result, attention = self.result(i, step, off)
             result = {**result, "attention": base64_text(attention)}
+            if result["shown"]:  # of hundreds of classes, digits enough
+                result["probs"] = [float(f"{share:.4g}") for share in result["probs"]]
             results.append({"image": i, "step": step, "off": off, **result})
     names = "layer", "head", "query", "method", "target", "step", "off"
     state = {name: getattr(self, name) for name in names}
@@ -367,10 +423,13 @@ def save(
 # %% ../nbs/71_explorer.ipynb #be6567a7
 @patch
 def picture(self: AttentionExplorer) -> bytes:  # PNG
-    "Draw a still picture: every layer and head for the image on show"
+    "Draw a still picture: every layer for the image on show, and every head if they are few"
     shown = self.images[self.image : self.image + 1]
-    if any(layer["keys"] for layer in self._data["layers"]):
-        fig = plot_attention(capture_attention(self.model_at(self.step), shown))
+    placed = [layer for layer in self._data["layers"] if layer["keys"]]
+    if placed:
+        maps = capture_attention(self.model_at(self.step), shown)
+        small = sum(layer["heads"] for layer in placed) <= 64
+        fig = plot_attention(maps) if small else plot_layers(maps)
     else:
         fig = plot_digits(shown, [self._data["images"][self.image]["title"]])
     return print_figure(fig, dpi=72)
@@ -381,7 +440,9 @@ def _repr_mimebundle_(self: AttentionExplorer, **kwargs):
     "Give the live view, and beside it what is left when the kernel is gone"
     data, metadata = super(AttentionExplorer, self)._repr_mimebundle_(**kwargs)
     png = self.picture()
-    return {**data, "text/html": self.html(picture=png), "image/png": base64_text(png)}, metadata
+    images = 1 if self._data["left_out"] else 4  # of a large model
+    page = self.html(images, picture=png)
+    return {**data, "text/html": page, "image/png": base64_text(png)}, metadata
 
 # %% ../nbs/71_explorer.ipynb #7aa0b9ef
 describe_parameters(globals())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .core import UserError, describe_parameters, figure, fork_rng, moved, seed_generators
 from .attention import record_attention
 from .model import about, eval_mode, as_classifier, check_logits
+from .evidence import infer_layouts
 from .maps import capture_attention, check_target, keep_among_tokens, uncompiled
 from .methods import Attribution, fill_image, method, pick_target, find_layouts
 from .pictures import show_pixels
@@ -96,7 +97,8 @@ class AblatedHeads(nn.Module):
 
     def forward(self, images):
         keep = keep_among_tokens(self.about.declared)
-        self.layouts = find_layouts(self.model, images)
+        # not by a capture, which whoever records this call would record too
+        self.layouts = self.about.layouts or infer_layouts(self.model, images)
         with uncompiled(self.model), record_attention(len(images), edit=self.edit, keep=keep):
             return self.model(images)
 

@@ -20,9 +20,11 @@ const STYLE = `
   .strip { display: flex; gap: 6px; overflow-x: auto; padding: 3px; }
   .columns { display: grid; gap: 14px; }
   .stage { display: grid; grid-template-columns: 1fr 1fr; gap: 10px; align-items: start; }
+  .wide .stage { grid-template-columns: 1fr; }
   figure { margin: 0; display: grid; gap: 4px; min-width: 0; }
   figcaption, .quiet { color: var(--quiet); font-size: 12.5px; }
   canvas { display: block; width: 100%; border-radius: 3px; }
+  button canvas { margin: 0 auto; }
   .thumb canvas { image-rendering: pixelated; }
   .stage canvas { cursor: crosshair; touch-action: manipulation; }
   .label { min-height: 2.9em; }
@@ -38,7 +40,8 @@ const STYLE = `
   .controls { display: grid; grid-template-columns: auto minmax(0, 1fr) auto; gap: 6px 10px; align-items: center; }
   .controls output { min-width: 8ch; font-variant-numeric: tabular-nums; }
   input[type=range] { width: 100%; min-width: 0; margin: 0; min-height: 24px; accent-color: var(--accent); }
-  .many { display: grid; grid-template-columns: repeat(auto-fill, minmax(68px, 1fr)); gap: 8px; }
+  .many { display: grid; grid-template-columns: repeat(auto-fill, minmax(68px, 1fr)); gap: 8px; align-items: end; }
+  .wide .many { grid-template-columns: repeat(auto-fill, minmax(136px, 1fr)); }
   .many button { padding: 3px; display: block; width: 100%; font-size: 11.5px; line-height: 1.3; min-height: 0; }
   .many .switch { margin-top: 3px; border: 0; color: var(--quiet); min-height: 24px; }
   .many .off canvas { opacity: .15; }
@@ -63,6 +66,7 @@ const number = (value) => (value === 0 ? "0" : Math.abs(value) >= 0.01 ? value.t
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const plain = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice(); // its own memory, so that floats align
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+const open = (image) => ({ shape: [...image.side, 1], drawing: true, ...image, pixels: bytes(image.pixels) }); // older data: digits
 const key = ({ image, step, off }) => JSON.stringify([image, step, [...off].sort((a, b) => a[0] - b[0] || a[1] - b[1])]);
 
 function palette(text) {
@@ -101,6 +105,8 @@ function begin(canvas, image, pad, width) {
   const [h, w] = image.side, unit = width / (w + 2 * pad);
   canvas.width = width;
   canvas.height = Math.round(unit * (h + 2 * pad));
+  const tall = canvas.height / (1.5 * width);
+  canvas.style.width = tall > 1 ? `${100 / tall}%` : "";
   const c = canvas.getContext("2d");
   c.setTransform(unit, 0, 0, unit, pad * unit, pad * unit);
   return { c, pixel: 1 / unit };
@@ -111,10 +117,29 @@ function cellBox(image, pad, grid, [row, column]) {
   return [column * width - pad, row * height - pad, width, height];
 }
 
-function drawInk(c, image, pad) {
+// A photograph on a canvas of its own size.
+function photograph({ shape: [h, w, channels], pixels }) {
+  const canvas = document.createElement("canvas");
+  canvas.width = w;
+  canvas.height = h;
+  const c = canvas.getContext("2d"), filled = c.createImageData(w, h);
+  for (let i = 0; i < h * w; i++)
+    for (let j = 0; j < 4; j++) filled.data[4 * i + j] = j === 3 ? 255 : pixels[channels === 3 ? 3 * i + j : i];
+  c.putImageData(filled, 0, 0);
+  return canvas;
+}
+
+// A digit dark on white; a photograph as it is, gray or in its colours.
+function drawImage(c, image, pad) {
   const [h, w] = image.side;
   c.fillStyle = "#fff";
   c.fillRect(-pad, -pad, w + 2 * pad, h + 2 * pad);
+  if (!image.drawing) {
+    image.canvas ??= photograph(image);
+    c.imageSmoothingEnabled = Math.max(h, w) > 64; // of fewer pixels each is seen
+    c.imageSmoothingQuality = "high";
+    return c.drawImage(image.canvas, 0, 0, w, h);
+  }
   for (let y = 0; y < h; y++)
     for (let x = 0; x < w; x++) {
       const gray = 255 - image.pixels[y * w + x];
@@ -122,7 +147,9 @@ function drawInk(c, image, pad) {
     }
 }
 
-function drawMap(c, image, pad, grid, values, scale) {
+// Over a digit a map is drawn cell by cell with the digit's outline, over a photograph smoothly, so that it shines through.
+function drawMap(c, image, pad, grid, values, scale, whole) {
+  if (!image.drawing) return drawImage(c, image, whole), drawSmooth(c, image, pad, grid, values, scale);
   for (let i = 0; i < values.length; i++) {
     const [x, y, w, h] = cellBox(image, pad, grid, [Math.floor(i / grid[1]), i % grid[1]]);
     c.fillStyle = scale.colour(values[i]);
@@ -132,7 +159,19 @@ function drawMap(c, image, pad, grid, values, scale) {
   for (const [colour, width] of [["rgb(0 0 0 / .55)", 0.5], ["#fff", 0.22]]) (c.strokeStyle = colour), (c.lineWidth = width), c.stroke(image.outline);
 }
 
+function drawSmooth(c, image, pad, grid, values, scale) {
+  const cells = document.createElement("canvas"), small = cells.getContext("2d"), [h, w] = image.side;
+  [cells.height, cells.width] = grid;
+  values.forEach((value, i) => ((small.fillStyle = scale.colour(value)), small.fillRect(i % grid[1], Math.floor(i / grid[1]), 1, 1)));
+  c.globalAlpha = 0.6;
+  c.imageSmoothingEnabled = true;
+  c.imageSmoothingQuality = "low"; // bilinear
+  c.drawImage(cells, -pad, -pad, w + 2 * pad, h + 2 * pad);
+  c.globalAlpha = 1;
+}
+
 function drawGrid(c, image, pad, grid, pixel) {
+  if (cellBox(image, pad, grid, [0, 0])[2] < 18 * pixel) return; // the lines would hide the image
   c.strokeStyle = "rgb(59 130 246 / .45)";
   c.lineWidth = pixel * 2;
   for (let i = 0; i < grid[0] * grid[1]; i++) c.strokeRect(...cellBox(image, pad, grid, [Math.floor(i / grid[1]), i % grid[1]]));
@@ -168,7 +207,7 @@ class VitAttention extends HTMLElement {
 
   // Everything there is to show, as Python's `explorer_data` makes it.
   set data(data) {
-    this.#data = { ...data, images: data.images.map((image) => ({ ...image, pixels: bytes(image.pixels) })) };
+    this.#data = { ...data, images: data.images.map(open) };
     this.#results = new Map();
     for (const result of data.results ?? []) this.#keep(result, bytes(result.attention));
     const start = { image: 0, layer: data.layers.length - 1, head: null, query: "cls", method: data.methods[0]?.name, target: null, step: null, off: [] };
@@ -188,14 +227,21 @@ class VitAttention extends HTMLElement {
     this.#update();
   }
 
-  // What the kernel has computed since, or why it could not.
+  // What the kernel has computed since: all of an image, one `row` (a patch by head) or a map `more`; or why it could not.
   addResult(result, view) {
-    this.#keep(result, plain(view));
+    const known = this.#results.get(key(result));
+    if (result.row) known?.rows.set(JSON.stringify([result.layer, result.query]), this.#row(result.layer, plain(view)));
+    else if (result.more) known?.more.set(JSON.stringify([result.method, result.target]), result.more.values[0]);
+    else this.#keep(result, plain(view));
     this.#update();
+  }
+  #row(layer, data) {
+    const { heads } = this.#data.layers[layer];
+    return { scales: new Float32Array(data.buffer, 0, heads), codes: new Uint8Array(data.buffer, 4 * heads) };
   }
   setImage(index, image) {
     for (const known of [...this.#results.keys()]) if (JSON.parse(known)[0] === index) this.#results.delete(known);
-    this.#data.images[index] = { ...image, pixels: bytes(image.pixels) };
+    this.#data.images[index] = open(image);
     this.#label(index);
   }
   fail(message) { if (!this.#results.has(key(this.#state))) this.#parts.label.textContent = message; }
@@ -204,10 +250,15 @@ class VitAttention extends HTMLElement {
   read(where = {}) {
     const s = { ...this.#state, ...where }, result = this.#results.get(key(s)), layer = this.#data.layers[s.layer];
     if (!result || !layer?.keys) return null;
-    const { codes, scales } = result.layers[s.layer], cells = layer.keys[0] * layer.keys[1];
-    const rows = layer.names.length + (layer.queries ? layer.queries[0] * layer.queries[1] : 0);
-    const asked = Array.isArray(s.query) ? [layer.names.length + s.query[0] * layer.queries[1] + s.query[1]]
-      : s.query === "mean" ? [...Array(rows).keys()].slice(layer.names.length) : [layer.names.indexOf(s.query)];
+    const cells = layer.keys[0] * layer.keys[1], place = Array.isArray(s.query), names = layer.names.length;
+    const patches = !layer.queries ? 0 : layer.block ? 1 : layer.queries[0] * layer.queries[1]; // in blocks: their mean, here
+    let [{ codes, scales }, blocks] = result.layers[s.layer], rows = names + patches;
+    let asked = s.query === "mean" ? [...Array(rows).keys()].slice(names) : [place ? names + s.query[0] * layer.queries[1] + s.query[1] : layer.names.indexOf(s.query)];
+    if (place && layer.block) {
+      const row = result.rows.get(JSON.stringify([s.layer, s.query]));
+      if (!row) return s.head === null ? this.#readBlock(layer, blocks, s.query) : null;
+      ({ codes, scales } = row), (rows = 1), (asked = [0]);
+    }
     const heads = s.head === null ? [...Array(layer.heads).keys()] : [s.head], values = new Float32Array(cells);
     for (const head of heads)
       for (const row of asked) {
@@ -217,29 +268,47 @@ class VitAttention extends HTMLElement {
     return values;
   }
 
+  // The mean over heads, over blocks of patches.
+  #readBlock({ block, queries, keys }, { codes, scales }, [row, column]) {
+    const cell = (grid, r, c) => Math.floor(r / block) * Math.ceil(grid[1] / block) + Math.floor(c / block);
+    const at = cell(queries, row, column), count = codes.length / scales.length;
+    return Float32Array.from({ length: keys[0] * keys[1] }, (_, i) => (codes[at * count + cell(keys, Math.floor(i / keys[1]), i % keys[1])] * scales[at]) / 255);
+  }
+
+  // Is a patch known as the mean over heads alone?
+  #onlyMean(s) {
+    const result = this.#results.get(key(s));
+    return s.method === "attention" && Array.isArray(s.query) && Boolean(this.#data.layers[s.layer]?.block && result && !result.rows.has(JSON.stringify([s.layer, s.query])));
+  }
+
   // The map on show, with its grid: of a query and a head, or of a method and a target.
   map(where = {}) {
-    const s = { ...this.#state, ...where }, method = this.#results.get(key(s))?.maps[s.method];
+    const s = { ...this.#state, ...where }, result = this.#results.get(key(s)), method = result?.maps[s.method];
     if (s.method === "attention") return { values: this.read(s), grid: this.#data.layers[s.layer]?.keys, pad: this.#data.pad };
     if (!method) return { values: null };
     const pad = this.#data.pad; // where the model adds a border to the image, a method's map is on the image alone
-    return { values: method.values[method.values.length > 1 ? s.target ?? this.#said(s) : 0], grid: method.grid, pad: pad ? 0 : pad };
+    const target = s.target ?? this.#said(s), at = method.classes ? method.classes.indexOf(target) : method.values.length > 1 ? target : 0;
+    const values = method.values[at] ?? result.more.get(JSON.stringify([s.method, target])) ?? null;
+    return { values, grid: method.grid, pad: pad ? 0 : pad };
   }
   get probs() { return this.#results.get(key(this.#state))?.probs ?? null; }
 
   // -- keeping the state possible
 
   #keep(result, data) {
-    const layers = [], all = this.#data.layers.filter((layer) => layer.keys);
-    const size = (layer) => layer.heads * (layer.names.length + (layer.queries ? layer.queries[0] * layer.queries[1] : 0));
-    let floats = 0, codes = 4 * all.reduce((sum, layer) => sum + size(layer), 0); // all scales first, then all codes
-    for (const layer of this.#data.layers) {
-      if (!layer.keys) { layers.push(null); continue; }
-      const rows = size(layer), count = rows * layer.keys[0] * layer.keys[1];
-      layers.push({ scales: new Float32Array(data.buffer, floats, rows), codes: new Uint8Array(data.buffer, codes, count) });
-      floats += 4 * rows; codes += count;
-    }
-    this.#results.set(key(result), { probs: result.probs, maps: result.maps, layers });
+    const sizes = this.#data.layers.map((layer) => (layer.keys ? this.#sizes(layer) : [])); // for each layer [rows, cells] of what is stored
+    let floats = 0, codes = 4 * sizes.flat().reduce((sum, [rows]) => sum + rows, 0); // all scales first, then all codes
+    const layers = sizes.map((parts) => parts.map(([rows, cells]) => {
+      const part = { scales: new Float32Array(data.buffer, floats, rows), codes: new Uint8Array(data.buffer, codes, rows * cells) };
+      floats += 4 * rows; codes += rows * cells;
+      return part;
+    }));
+    this.#results.set(key(result), { probs: result.probs, shown: result.shown ?? [...(result.probs ?? []).keys()], maps: result.maps, layers, rows: new Map(), more: new Map() });
+  }
+  #sizes({ heads, names, queries, keys, block }) {
+    const count = (grid, side) => (grid ? Math.ceil(grid[0] / side) * Math.ceil(grid[1] / side) : 0);
+    if (!block) return [[heads * (names.length + count(queries, 1)), count(keys, 1)]];
+    return [[heads * (names.length + 1), count(keys, 1)], [count(queries, block), count(keys, block)]];
   }
 
   #said(s) { const probs = this.#results.get(key(s))?.probs; return probs ? probs.indexOf(Math.max(...probs)) : null; }
@@ -290,7 +359,7 @@ class VitAttention extends HTMLElement {
     p.copied = h("span", { class: "quiet", role: "status" });
     const row = (label, control, text) => [h("span", {}, label), control, text];
     const deep = d.layers.length > 0;
-    this.shadowRoot.replaceChildren(h("style", {}, STYLE), h("div", { class: "root", role: "group", "aria-label": d.title, onkeydown: (e) => this.#key(e) },
+    this.shadowRoot.replaceChildren(h("style", {}, STYLE), (p.root = h("div", { class: "root", role: "group", "aria-label": d.title, onkeydown: (e) => this.#key(e) },
       h("div", { class: "title" }, d.title),
       ...(d.note ? [h("div", { class: "note" }, d.note)] : []),
       ...(d.images.length > 1 ? [h("div", { class: "strip", role: "group", "aria-label": "Image" }, ...p.thumbs)] : []),
@@ -301,16 +370,17 @@ class VitAttention extends HTMLElement {
           ...(d.methods.length > 1 ? [h("div", { class: "chips", role: "group", "aria-label": "Method" }, ...p.methods)] : []),
           h("div", { class: "controls" },
             ...(deep ? [...row("Layer", p.layer, h("span", { class: "chips" }, p.layerText, p.play)), ...row("Head", p.head, p.headText)] : []),
-            ...(d.steps.length ? row("Training", p.step, p.stepText) : [])))),
+            ...(d.steps.length ? row("Training", p.step, p.stepText) : [])),
+          ...(d.left_out && !live ? [h("div", { class: "note", "data-control": "left-out" }, d.left_out)] : []))),
         h("div", { class: "root", style: "padding: 0; align-content: start" }, h("figure", {}, p.barsTitle, p.bars), h("figure", {}, p.manyTitle, p.many),
           h("div", { class: "chips" }, h("button", { onclick: () => this.#copy() }, "Copy as PNG"),
-            (p.allOn = h("button", { hidden: true, onclick: () => this.set({ off: [] }) }, "All heads on")), p.copied)))));
+            (p.allOn = h("button", { hidden: true, onclick: () => this.set({ off: [] }) }, "All heads on")), p.copied))))));
     p.allOn.hidden = !live;
   }
 
   #label(index) {
     const thumb = this.#parts.thumbs[index], image = this.#data.images[index], [canvas, text] = thumb.children;
-    drawInk(begin(canvas, image, 0, 56).c, image, 0);
+    drawImage(begin(canvas, image, 0, 56).c, image, 0);
     text.textContent = thumb.title = image.title;
     thumb.setAttribute("aria-label", `Image ${index}: ${image.title}`);
   }
@@ -322,8 +392,11 @@ class VitAttention extends HTMLElement {
     const d = this.#data, p = this.#parts, s = { ...this.#state, query: this.#preview ?? this.#state.query };
     const image = d.images[s.image], layer = d.layers[s.layer];
     if (!image) return;
-    const blank = !image.pixels.some(Boolean), known = !blank && this.#results.has(key(s)); // no ink, nothing to predict
-    if (!known && !blank && d.live) this.dispatchEvent(new CustomEvent("vit-need", { detail: { image: s.image, step: s.step, off: s.off } }));
+    p.root.classList.toggle("wide", image.side[1] > 2 * image.side[0]);
+    const blank = image.drawing && !image.pixels.some(Boolean), known = !blank && this.#results.has(key(s)); // no ink, nothing to predict
+    if (!blank && d.live) this.#ask(s, known);
+    const means = this.#onlyMean(s);
+    if (means && !d.live) s.head = null; // the page holds no more
     p.left.classList.toggle("waiting", !known);
     p.thumbs.forEach((thumb, i) => thumb.setAttribute("aria-pressed", i === s.image));
     p.methods.forEach((button, i) => button.setAttribute("aria-pressed", d.methods[i].name === s.method));
@@ -333,19 +406,29 @@ class VitAttention extends HTMLElement {
     const at = s.step === null ? d.steps.length : d.steps.indexOf(s.step);
     p.step.value = at; p.stepText.textContent = s.step === null ? "trained" : `step ${s.step}`; p.step.setAttribute("aria-valuetext", p.stepText.textContent);
     const raw = s.method === "attention";
-    for (const part of [p.layer, p.head, p.play]) part.disabled = !raw;
+    for (const part of [p.layer, p.head, p.play]) part.disabled = !raw || (part === p.head && means && !d.live);
     this.#drawDigit(image, layer, s, raw);
     this.#drawHeat(image, s);
-    for (const part of [p.bars, p.barsTitle, p.many, p.manyTitle]) part.hidden = blank;
+    for (const part of [p.many, p.manyTitle]) part.hidden = blank;
+    for (const part of [p.bars, p.barsTitle]) part.hidden = blank || (known && !this.probs);
     p.heatBox.hidden ||= blank;
     this.#showNames(layer, s, raw);
-    if (known) this.#showBars(s), this.#showMany(image, layer, s, raw);
+    if (known && this.probs) this.#showBars(s);
+    if (known) this.#showMany(image, layer, s, raw, means);
     p.label.textContent = blank ? "Nothing is drawn yet." : known ? this.#words(layer, s, raw) : d.live ? "The kernel computes…" : "Not stored in this page.";
+  }
+
+  // Asks for what is not known yet: all of an image; of a large model one patch by head, or the map of one class more.
+  #ask(s, known) {
+    const need = { image: s.image, step: s.step, off: s.off }, ask = (more) => this.dispatchEvent(new CustomEvent("vit-need", { detail: { ...need, ...more } }));
+    if (!known) ask();
+    else if (this.#onlyMean(s)) ask({ layer: s.layer, query: s.query });
+    else if (s.method !== "attention" && s.target !== null && this.#results.get(key(s)).maps[s.method] && !this.map(s).values) ask({ method: s.method, target: s.target });
   }
 
   #drawDigit(image, layer, s, raw) {
     const p = this.#parts, { c, pixel } = begin(p.digit, image, this.#data.pad, 560);
-    drawInk(c, image, this.#data.pad);
+    drawImage(c, image, this.#data.pad);
     if (raw && layer?.queries) drawGrid(c, image, this.#data.pad, layer.queries, pixel);
     if (raw && Array.isArray(s.query) && layer.queries) drawRing(c, image, this.#data.pad, layer.queries, s.query, pixel);
     p.digitTitle.textContent = raw && layer ? `Query: ${this.#who(s.query)}` : image.title;
@@ -359,7 +442,7 @@ class VitAttention extends HTMLElement {
     const { c, pixel } = begin(p.heat, image, this.#data.pad, 560);
     if (!values) return;
     const scale = scaleOf(values);
-    drawMap(c, image, pad, grid, values, scale);
+    drawMap(c, image, pad, grid, values, scale, this.#data.pad);
     if (s.method === "attention" && Array.isArray(s.query)) drawRing(c, image, this.#data.pad, this.#data.layers[s.layer].queries, s.query, pixel);
     const say = s.method === "attention" ? percent : number;
     p.legend[0].textContent = say(scale.low); p.legend[1].style.background = scale.css; p.legend[2].textContent = say(scale.high);
@@ -380,16 +463,19 @@ class VitAttention extends HTMLElement {
   }
 
   #showBars(s) {
-    const p = this.#parts, d = this.#data, probs = this.probs, said = this.#said(s), label = d.images[s.image].label;
+    const p = this.#parts, d = this.#data, { probs, shown } = this.#results.get(key(s)), said = this.#said(s), label = d.images[s.image].label;
     const whole = s.off.length ? this.#results.get(key({ ...s, off: [] }))?.probs : null, explains = d.methods.find((m) => m.name === s.method)?.targets;
-    p.barsTitle.textContent = `Prediction: ${d.classes[said]}, ${percent(probs[said])}` + (label === null ? "" : label === said ? " (right)" : ` (wrong: it is ${d.classes[label]})`)
-      + (whole ? "; lines: all heads on" : explains ? "; choose the class to explain" : "");
-    if (p.bars.childElementCount !== probs.length) {
-      p.bars.replaceChildren(...probs.map((_, i) => h("button", { class: "bar", "data-class": i, onclick: () => this.set({ target: this.#state.target === i ? null : i }) },
-        h("span", {}, d.classes[i]), h("span", { class: "track" }, h("div", { class: "fill" }), h("div", { class: "ghost" })), h("span"))));
+    const one = probs.length === 1, right = one ? label === Number(probs[0] >= 0.5) : label === said; // one output tells two classes apart
+    p.barsTitle.textContent = (one ? `Prediction: ${percent(probs[0])} (the output's sigmoid)` : `Prediction: ${d.classes[said]}, ${percent(probs[said])}`)
+      + (label === null ? "" : right ? " (right)" : ` (wrong: it is ${one ? label : d.classes[label]})`)
+      + (whole ? "; lines: all heads on" : explains && !one ? "; choose the class to explain" : "") + (shown.length < probs.length ? `; the most likely of ${probs.length} classes` : "");
+    if (!same(p.barsShown, shown)) {
+      p.barsShown = shown;
+      p.bars.replaceChildren(...shown.map((i) => h("button", { class: "bar", "data-class": i, onclick: () => this.set({ target: this.#state.target === i ? null : i }) },
+        h("span", { title: d.classes[i] }, d.classes[i]), h("span", { class: "track" }, h("div", { class: "fill" }), h("div", { class: "ghost" })), h("span"))));
     }
-    probs.forEach((share, i) => {
-      const bar = p.bars.children[i], [fill, ghost] = bar.children[1].children;
+    shown.forEach((i, position) => {
+      const bar = p.bars.children[position], [fill, ghost] = bar.children[1].children, share = probs[i];
       fill.style.width = `${100 * share}%`;
       ghost.hidden = !whole; if (whole) ghost.style.left = `calc(${100 * whole[i]}% - 1px)`;
       bar.children[2].textContent = percent(share);
@@ -400,20 +486,22 @@ class VitAttention extends HTMLElement {
   }
 
   // Small multiples: the heads of the layer, or the classes of a method that explains one class at a time.
-  #showMany(image, layer, s, raw) {
-    const p = this.#parts, d = this.#data, method = d.methods.find((m) => m.name === s.method), count = raw ? layer?.heads ?? 0 : method?.targets ? d.classes.length : 0;
-    const kind = `${raw}${count}${s.layer}`;
-    p.manyTitle.textContent = !count ? "" : raw ? `All heads of layer ${s.layer}` : `${method.title} for each class`;
+  #showMany(image, layer, s, raw, means) {
+    const p = this.#parts, d = this.#data, method = d.methods.find((m) => m.name === s.method), { shown } = this.#results.get(key(s));
+    const heads = means && !d.live ? [] : [...Array(layer?.heads ?? 0).keys()], all = raw ? heads : method?.targets ? shown : [];
+    const kind = JSON.stringify([raw, all, s.layer]);
+    p.manyTitle.textContent = raw && means && !d.live ? "Heads of single patches are not stored in this page." : !all.length ? "" : raw ? `All heads of layer ${s.layer}` : `${method.title} for each class`;
     if (p.manyKind !== kind) {
       p.manyKind = kind;
-      p.many.replaceChildren(...Array.from({ length: count }, (_, i) => h("div", {},
+      p.many.replaceChildren(...all.map((i) => h("div", {},
         h("button", { "data-many": i, onclick: () => this.set(raw ? { head: this.#state.head === i ? null : i } : { target: i }) }, h("canvas", { "aria-hidden": "true" }), h("span")),
         ...(raw && d.live ? [h("button", { class: "switch", "data-switch": i, onclick: () => this.#toggle(i) })] : []))));
     }
-    [...p.many.children].forEach((box, i) => {
+    [...p.many.children].forEach((box, position) => {
+      const i = all[position];
       const [button, knob] = box.children, [canvas, text] = button.children, off = s.off.some(([l, n]) => l === s.layer && n === i);
       const { values, grid, pad } = this.map(raw ? { ...s, head: i } : { ...s, target: i }), { c, pixel } = begin(canvas, image, d.pad, 140);
-      if (values) drawMap(c, image, pad, grid, values, scaleOf(values));
+      if (values) drawMap(c, image, pad, grid, values, scaleOf(values), d.pad);
       if (values && raw && Array.isArray(s.query)) drawRing(c, image, d.pad, layer.queries, s.query, pixel * 0.7);
       const most = !values ? "" : raw ? percent(Math.max(...values)) : number(Math.max(...values));
       text.textContent = raw ? `${i}: ${most}` : d.classes[i];
@@ -430,13 +518,15 @@ class VitAttention extends HTMLElement {
   #words(layer, s, raw) {
     const { values, grid } = this.map(s), method = this.#data.methods.find((m) => m.name === s.method);
     if (layer?.note && raw) return layer.note;
-    if (!values) return "";
+    if (!values) return this.#data.live ? "The kernel computes…" : "Not stored in this page.";
+    const result = this.#results.get(key(s)), side = raw ? this.#onlyMean(s) && layer.block : result.maps[s.method].block;
+    const coarse = side > 1 ? ` Means over blocks of ${side} × ${side} ${raw ? "patches" : "pixels"}.` : "";
     const shown = this.#pointed?.every((v, i) => v < grid[i]) ? this.#pointed : null;
     const at = shown ? shown[0] * grid[1] + shown[1] : values.indexOf(values.reduce((a, b) => Math.max(a, b)));
     const place = `row ${Math.floor(at / grid[1])}, column ${at % grid[1]}`;
-    if (!raw) return `${method.title}${method.targets ? ` for ${this.#data.classes[s.target ?? this.#said(s)]}` : ""}: ${shown ? "" : "most at "}${place} (${number(values[at])}). ${method.about}`;
+    if (!raw) return `${method.title}${method.targets ? ` for ${this.#data.classes[s.target ?? this.#said(s)]}` : ""}: ${shown ? "" : "most at "}${place} (${number(values[at])}). ${method.about}${coarse}`;
     const rest = 1 - values.reduce((a, b) => a + b, 0), more = layer.rest && rest > 0.005 ? `; ${percent(rest)} to tokens without a place` : "";
-    return `Layer ${s.layer}, ${s.head === null ? "mean of all heads" : `head ${s.head}`}: ${this.#who(s.query)} attends ${shown ? "to" : "most to"} ${place} (${percent(values[at])})${more}.`;
+    return `Layer ${s.layer}, ${s.head === null ? "mean of all heads" : `head ${s.head}`}: ${this.#who(s.query)} attends ${shown ? "to" : "most to"} ${place} (${percent(values[at])})${more}.${coarse}`;
   }
 
   // -- mouse, pen, finger, keys
@@ -508,15 +598,16 @@ class VitAttention extends HTMLElement {
     c.fillStyle = "#fff"; c.fillRect(0, 0, canvas.width, canvas.height); c.fillStyle = "#111";
     text(d.title, 40, 56, "600 30px system-ui, sans-serif");
     text(p.digitTitle.textContent, 40, 104); text(p.heatTitle.textContent, 560, 104); text(p.barsTitle.textContent.split(";")[0], 1080, 104);
-    c.drawImage(p.digit, 40, 120, 480, 480);
-    if (!p.heatBox.hidden) c.drawImage(p.heat, 560, 120, 480, 480);
+    const fit = (from, x, y, side) => { const scale = side / Math.max(from.width, from.height); c.drawImage(from, x, y, scale * from.width, scale * from.height); };
+    fit(p.digit, 40, 120, 480);
+    if (!p.heatBox.hidden) fit(p.heat, 560, 120, 480);
     [...p.bars.children].slice(0, 14).forEach((bar, i) => {
       c.fillStyle = "#111"; text(bar.children[0].textContent.slice(0, 9), 1080, 146 + 34 * i); text(bar.children[2].textContent, 1360, 146 + 34 * i);
       c.fillStyle = "#3b82f6"; c.fillRect(1180, 130 + 34 * i, 1.7 * parseFloat(bar.children[1].firstChild.style.width), 18);
     });
     c.fillStyle = "#111";
     label.forEach((line, i) => text(line, 40, 646 + 32 * i));
-    many.forEach((small, i) => { const x = 40 + 176 * (i % 8), y = 730 + 170 * Math.floor(i / 8); c.drawImage(small, x, y, 130, 130); text(small.nextSibling.textContent, x, y + 152, "18px system-ui, sans-serif"); });
+    many.forEach((small, i) => { const x = 40 + 176 * (i % 8), y = 730 + 170 * Math.floor(i / 8); fit(small, x, y, 130); text(small.nextSibling.textContent, x, y + 152, "18px system-ui, sans-serif"); });
     return canvas;
   }
 
@@ -544,18 +635,19 @@ const SHARED = ["image", "layer", "head", "query", "method", "target", "step", "
 export function connect(element, model) {
   const state = () => Object.fromEntries(SHARED.map((name) => [name, model.get(name)]));
   const asked = new Set(); // an answer may be on its way while the user moves on
+  const words = (need) => JSON.stringify([key(need), need.layer, need.query, need.method, need.target]);
   const onData = () => (asked.clear(), (element.data = { ...model.get("_data"), state: state() }));
   const onState = () => element.set(state(), false);
   const onMessage = ({ result, replaced, index, problem }, buffers) => {
     if (replaced) element.setImage(index, replaced);
     if (problem) element.fail(problem);
     if (!result) return;
-    asked.delete(key(result));
+    asked.delete(words(result));
     element.addResult(result, buffers[0]);
   };
   const onNeed = ({ detail }) => {
-    if (asked.has(key(detail))) return;
-    asked.add(key(detail));
+    if (asked.has(words(detail))) return;
+    asked.add(words(detail));
     model.send({ need: detail });
   };
   const onChange = ({ detail }) => {
