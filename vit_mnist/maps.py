@@ -298,7 +298,8 @@ def on_grid(
             "model, not between declared places"
         )
     matrix = matrix.unflatten(1, (layout.windows, -1))
-    weights = weights.to(matrix).expand(layout.windows, -1)
+    # where queries are known for one window only, each has an equal share in all of them
+    weights = weights.to(matrix).expand(layout.windows, -1) * len(weights) / layout.windows
     return lay_out(torch.einsum("nwhqk,wq->nhwk", matrix, weights), layout.keys)
 
 # %% ../nbs/40_maps.ipynb #3018f6bd
