@@ -400,6 +400,20 @@ def test_relevance_and_rollout_start_where_the_answer_is_read(name, answers, pla
         assert torch.allclose(ours, rows[:, places], atol=1e-5), method
 
 
+@pytest.mark.parametrize("method", ["relevance", "rollout", "gradient", "occlusion", "gradcam"])
+def test_a_target_by_a_function_of_any_output(method):
+    torch.manual_seed(0)
+    model, images = wake_zeros(ByHand()).eval(), torch.randn(2, 3, 64, 64)
+    right = explain(model, images, method, 1)
+    assert torch.allclose(explain(model, images, method, lambda out: out[:, 1]), right, atol=1e-6)
+    name = "Hugging Face CLIP vision, sdpa"
+    features = wake_zeros(ROWS[name].build()).eval()
+    found = explain(features, images, method, lambda out: out.pooler_output[:, 0])
+    assert found.shape == (2, 64, 64) and found.any() and found.isfinite().all()
+    with pytest.raises(UserError, match="a number for each image"):
+        explain(model, images, method, lambda out: out.sum())
+
+
 def test_the_attentions_hugging_face_returns_itself():
     torch.manual_seed(0)
     model = ROWS["Hugging Face ViT, eager"].build().eval()
