@@ -164,7 +164,7 @@ def _chosen(kind, chosen, known, maps):
 def _scale(axis, shown):
     "Draw the colours' scale beside an axis; every map has its own largest value, in its title"
     bar = axis.figure.colorbar(shown, cax=axis.inset_axes([1.06, 0, 0.07, 1]))
-    bar.set_ticks(shown.get_clim(), labels=["0", "title"])
+    bar.set_ticks(shown.get_clim(), labels=["0", "largest"])
     bar.ax.tick_params(labelsize=6, length=2, pad=1)
 
 # %% ../nbs/41_pictures.ipynb #575126a1
