@@ -35,8 +35,8 @@ def displayed(
         return image.float() if image.ndim == 2 else image.float().mean(0)
     if image.dtype == torch.uint8:
         colours = image / 255
-    elif isinstance(mean, (tuple, list)):
-        mean, std = (torch.tensor(each)[:, None, None] for each in (mean, std))
+    elif mean is not None:
+        mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (mean, std))
         colours = image.float() * std + mean
     else:  # from its own darkest to its own brightest value
         low, high = image.float().min(), image.float().max()

@@ -190,14 +190,17 @@ def find_tokens(
     count: int,  # tokens in a window
     shape: tuple,  # height and width of the image, pixels
     likely=(),  # arrangements to try first, those of layers before
+    heads: int = None,  # of the layer, where it says so
 ) -> Tokens:  # None where none fits, or several do
     "Find the arrangement that fits; of several the one whose cells are squares"
     if changes is None:
         return None
+    slices = len(changes[0].heads)
+    possible = [slices // heads] if heads else _divisors(slices)
     for tokens in likely:
-        if len(tokens) == count and fits(tokens, changes):
+        if len(tokens) == count and tokens.windows in possible and fits(tokens, changes):
             return tokens
-    for windows in _divisors(len(changes[0].heads)):
+    for windows in possible:
         tried = arrangements(count, windows, shape)
         found = [tokens for tokens in tried if fits(tokens, changes)]
         if found:
@@ -222,6 +225,8 @@ def name_tokens(
 ) -> Tokens:
     "Name the tokens without a place"
     after = ("register",) * len(tokens.after)
+    if not tokens.before and len(after) == 1:
+        after = ("cls",)  # a class token may stand last
     return replace(tokens, before=_names(model, len(tokens.before)), after=after)
 
 # %% ../nbs/29_evidence.ipynb #c2a6a509
@@ -341,22 +346,35 @@ def _check_apart(alone, touched, name):
             )
 
 # %% ../nbs/29_evidence.ipynb #83be6e65
-def _layout(attention, likely, shape, model):
-    "Find the layout of one attention"
+def _declared_heads(module, slices):
+    "Return the number of heads that a layer says it has, where that fits; else None"
+    owners = module, getattr(module, "config", None)
+    names = "num_heads", "heads", "n_heads", "num_attention_heads", "nhead", "n_head"
+    for owner in owners:
+        for name in names:
+            heads = getattr(owner, name, None)
+            if type(heads) is int and heads > 0 and slices % heads == 0:
+                return heads
+    return None
+
+
+def _layout(attention, likely, shape, model, module):
+    "Find the layout of one attention, which `module` computes"
     slices, queries, keys = attention.probs.shape[1:]
-    apart = key_changes(attention)
-    k = find_tokens(list_changes(apart, shape, 1e-5), keys, shape, likely)
+    apart, heads = key_changes(attention), _declared_heads(module, slices)
+    k = find_tokens(list_changes(apart, shape, 1e-5), keys, shape, likely, heads)
     moved = query_changes(attention, apart)
-    q = find_tokens(list_changes(moved, shape, 1e-7), queries, shape, likely)
+    q = find_tokens(list_changes(moved, shape, 1e-7), queries, shape, likely, heads)
     if k and q is None and queries == keys and moved.isnan().any():
         q = k  # every key changed, so that queries can't be told: those of self-attention
-    if k and q and k.windows != q.windows and min(k.windows, q.windows) > 1:
+    if k and q and k.windows != q.windows:
         k = q = None
     likely.extend(tokens for tokens in (k, q) if tokens and tokens not in likely)
     k, q = (t and name_tokens(t, model) for t in (k, q))
     unknown = [Tokens(before=("cls",) if n == 1 else ("token",) * n) for n in (queries, keys)]
     windows = max(t.windows if t else 1 for t in (k, q))
-    role = "windows" if windows > 1 else "self" if queries == keys else "pool"
+    folded = windows > 1 or heads and heads < slices
+    role = "windows" if folded else "self" if queries == keys else "pool"
     return AttentionLayout(q or unknown[0], k or unknown[1], slices // windows, role=role)
 
 # %% ../nbs/29_evidence.ipynb #8646c618
@@ -403,7 +421,10 @@ def _experiment(model, image, known):
     touched = _run(model, touch(image), False, True)
     _check_apart(off, touched, known.name)
     likely = []
-    layouts = [_layout(a, likely, image.shape[2:], known.model) for a in touched.recorded]
+    layouts = [
+        _layout(attention, likely, image.shape[2:], known.model, call and call[1])
+        for attention, call in zip(touched.recorded, touched.modules)
+    ]
     for i in starts:  # a chain of layers ends there
         layouts[i] = replace(layouts[i], role="branch")
     return tuple(layouts)

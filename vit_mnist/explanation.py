@@ -125,10 +125,10 @@ def _outputs(model, images):
 def _call_target(function, output):
     "Return a function's number for each image as logits of one output"
     numbers = function(output)
-    if not isinstance(numbers, Tensor) or numbers.ndim > 1 and numbers.shape[1:].numel() > 1:
+    if not isinstance(numbers, Tensor) or not numbers.ndim or numbers.shape[1:].numel() != 1:
         found = list(numbers.shape) if isinstance(numbers, Tensor) else type(numbers).__name__
         raise UserError(f"target= must return a number for each image, [n], not {found}")
-    return numbers.flatten()
+    return numbers.reshape(-1, 1)
 
 # %% ../nbs/54_explanation.ipynb #784ff984
 def _check_fit(method, model, layouts, image):

@@ -76,7 +76,8 @@ def _describe(attention, layout):
     "Describe one attention in words"
     heads = attention.probs.shape[1] // layout.windows
     queries, keys = attention.probs.shape[2:]
-    words = f"{heads} head{'s' * (heads > 1)}, "
+    folded = " in all windows" * (layout.role == "windows" and layout.windows == 1)
+    words = f"{heads} head{'s' * (heads > 1)}{folded}, "
     if layout.queries == layout.keys:
         return f"{words}{queries} token{'s' * (queries > 1)} ({token_words(layout.queries)})"
     sides = token_words(layout.queries), token_words(layout.keys)
@@ -266,9 +267,13 @@ def _matrix(self: AttentionMaps, layer, of):
     return matrix
 
 # %% ../nbs/40_maps.ipynb #a79d81d7
-def _cure(known):
+def _cure(maps):
     "Say how a model of one's own is told where its tokens lie"
-    return "" if known.layouts else "; declare(model, layout=grid_layout((rows, columns), ...))"
+    if maps.about.layouts:
+        return ""
+    alike = len({(len(layout.queries), len(layout.keys)) for layout in maps.layouts}) == 1
+    how = "grid_layout((rows, columns), ...)" if alike else "Layout(...), of all layers"
+    return f"; declare(model, layout={how})"
 
 
 @patch
@@ -284,7 +289,7 @@ def on_grid(
     if layout.keys.grid is None:
         raise UserError(
             f"{where} attends to {token_words(layout.keys)}: no places on the image are known; "
-            f"maps[{layer}].{of} holds it, [n, heads, queries, keys]{_cure(self.about)}"
+            f"maps[{layer}].{of} holds it, [n, heads, queries, keys]{_cure(self)}"
         )
     weights = _query_weights(layout.queries, query, where)
     if matrix.shape[2:] != (len(layout.queries), len(layout.keys)):
@@ -293,7 +298,8 @@ def on_grid(
             "model, not between declared places"
         )
     matrix = matrix.unflatten(1, (layout.windows, -1))
-    weights = weights.to(matrix).expand(layout.windows, -1)
+    # where queries are known for one window only, each has an equal share in all of them
+    weights = weights.to(matrix).expand(layout.windows, -1) * len(weights) / layout.windows
     return lay_out(torch.einsum("nwhqk,wq->nhwk", matrix, weights), layout.keys)
 
 # %% ../nbs/40_maps.ipynb #3018f6bd

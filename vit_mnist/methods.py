@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .core import UserError, check_name, describe_parameters, moved, renamed_parameters
 from .data import load_data
-from .model import about
+from .model import about, as_classifier
 from .maps import NoAttention, capture_attention
 
 # %% ../nbs/50_methods.ipynb #f8865e27
@@ -114,9 +114,18 @@ def _same_places(tokens, queries):
     named = queries.before + queries.after
     return tokens.grid is not None and tokens.grid == queries.grid and not named
 
+# %% ../nbs/50_methods.ipynb #6272fa15
+def _has_logits(model, image):
+    "Check that a model answers an image with logits"
+    if about(model).shape:
+        return True
+    with torch.no_grad():
+        return as_classifier(model)(image) is not None
+
 # %% ../nbs/50_methods.ipynb #61631be7
 NEEDS = {  # what a method needs: a function of model, layouts and one image that checks it
     "any model": lambda model, layouts, image: True,
+    "a model that returns logits": lambda model, layouts, image: _has_logits(model, image),
     "attention to places of the image": lambda model, layouts, image: bool(list_spatial(layouts)),
     "attention to places of the image, all tokens taking part": lambda model, layouts, image: (
         bool(list_spatial(layouts)) and all(layout.exact for layout in layouts)

@@ -44,7 +44,7 @@ def _box(place, side):
     shows="what the logit loses when a patch is hidden",
     family="perturbation",
     class_specific=True,
-    needs="any model",
+    needs="a model that returns logits",
     cost="1 forward a patch",
     paper="Visualizing and Understanding Convolutional Networks",
     link="https://arxiv.org/abs/1311.2901",

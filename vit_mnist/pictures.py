@@ -148,6 +148,27 @@ def _maps_first(plot):
 
     return call
 
+# %% ../nbs/41_pictures.ipynb #6cd3af26
+def _chosen(kind, chosen, known, maps):
+    "List the layers or heads to draw; raise `UserError` for one that can't be drawn"
+    if chosen is None:
+        return list(known)
+    chosen = [chosen] if isinstance(chosen, int) else list(chosen)
+    for number in chosen:
+        if number not in known:
+            there = ", ".join(map(str, known))
+            raise UserError(f"{kind} of {maps.name} to draw: one of {there}, not {number}")
+    if not chosen:
+        raise UserError(f"choose at least one {kind} of {maps.name}")
+    return chosen
+
+
+def _scale(axis, shown):
+    "Draw the colours' scale beside an axis; every map has its own largest value, in its title"
+    bar = axis.figure.colorbar(shown, cax=axis.inset_axes([1.06, 0, 0.07, 1]))
+    bar.set_ticks(shown.get_clim(), labels=["0", "largest"])
+    bar.ax.tick_params(labelsize=6, length=2, pad=1)
+
 # %% ../nbs/41_pictures.ipynb #575126a1
 @_maps_first
 def plot_attention(
@@ -155,21 +176,26 @@ def plot_attention(
     index: int = 0,  # which image is shown
     query=None,  # as in `AttentionMaps.on_grid`; default: the class token, else the mean query
     of: str = "probs",  # "probs" or "weights"
+    layers=None,  # a number or several; default: all whose keys have places
+    heads=None,  # a number or several; default: all
 ):  # a matplotlib figure
-    "Draw every layer (down) and head (across) over one image"
-    layers = _placed(maps, of)
+    "Draw layers (down) and heads (across) over one image, all of them or a choice"
+    layers = _chosen("layer", layers, _placed(maps, of), maps)
     grids = [maps.on_grid(layer, query, of)[index] for layer in layers]
-    rows, columns = len(layers), max(map(len, grids))
+    heads = _chosen("head", heads, range(max(map(len, grids))), maps)
+    rows, columns = len(layers), len(heads)
     fig, axes = figure(rows, columns, figsize=(max(3.6, 1.15 * columns), 1.15 * rows + 0.3))
     for axis in axes.flat:
         axis.axis("off")
-    for layer, heads, row in zip(layers, grids, axes):
+    for layer, grid, row in zip(layers, grids, axes):
         _row_name(row[0], f"layer {layer}")
         for head, axis in zip(heads, row):
-            _over(axis, head, maps.images[index], maps.about, maps.pad)
-            axis.set_title(percent(head.max().item()), fontsize=7, pad=2)
-    for head, axis in enumerate(axes[0]):
+            if head < len(grid):  # layers may differ in their number of heads
+                shown = _over(axis, grid[head], maps.images[index], maps.about, maps.pad)
+                axis.set_title(percent(grid[head].max().item()), fontsize=7, pad=2)
+    for head, axis in zip(heads, axes[0]):
         axis.set_title(f"head {head}\n{axis.get_title()}", fontsize=8, pad=2)
+    _scale(axes[-1, -1], shown)
     fig.suptitle(f"What {_query_words(query, maps)} of {maps.name} attends to", fontsize=10)
     return fig
 
