@@ -121,11 +121,11 @@ def cells_of(
     return (row + tokens.shift[0]) % rows, (column + tokens.shift[1]) % columns, placed
 
 # %% ../nbs/29_evidence.ipynb #22df55ac
-def _fits_point(tokens, change, heads):
+def _fits_point(tokens, change, heads, told):
     "Check an arrangement against what one point changed"
     windows = change.slices // heads
     row, column, placed = cells_of(tokens, windows, change.tokens)
-    alike = change.heads.reshape(-1, heads)[np.unique(windows)].min() > 0.02
+    alike = told or change.heads.reshape(-1, heads)[np.unique(windows)].min() > 0.02
     if not placed.all() or not alike:
         return False
     rows, columns = tokens.grid
@@ -140,10 +140,23 @@ def _fits_point(tokens, change, heads):
 def fits(
     tokens: Tokens,  # an arrangement
     changes: list,  # from `list_changes`
+    told: bool = False,  # is the number of heads known, and so that of windows?
 ) -> bool:
     "Check that at each point what changed lies where the image was touched"
     heads, rest = divmod(len(changes[0].heads), tokens.windows)
-    return not rest and all(_fits_point(tokens, change, heads) for change in changes)
+    if rest or not all(_fits_point(tokens, change, heads, told) for change in changes):
+        return False
+    if told or not tokens.dilated:
+        return True
+    # dilated windows see neighbours, as heads see the same place: the window must be the right one
+    return sum(_hits(tokens, change, heads) for change in changes) >= len(changes) - 1
+
+
+def _hits(tokens, change, heads):
+    "Check that what changed most lies in the very cell that was touched"
+    most = change.weights.argmax()
+    row, column, _ = cells_of(tokens, change.slices[most] // heads, change.tokens[most])
+    return (row, column) == tuple(int(at * n) for at, n in zip(change.point, tokens.grid))
 
 # %% ../nbs/29_evidence.ipynb #98f22408
 def _divisors(n):
@@ -198,11 +211,12 @@ def find_tokens(
     slices = len(changes[0].heads)
     possible = [slices // heads] if heads else _divisors(slices)
     for tokens in likely:
-        if len(tokens) == count and tokens.windows in possible and fits(tokens, changes):
+        known = len(tokens) == count and tokens.windows in possible
+        if known and fits(tokens, changes, bool(heads)):
             return tokens
     for windows in possible:
         tried = arrangements(count, windows, shape)
-        found = [tokens for tokens in tried if fits(tokens, changes)]
+        found = [tokens for tokens in tried if fits(tokens, changes, bool(heads))]
         if found:
             least = min(_stretch(tokens.grid, shape) for tokens in found)
             best = [t for t in found if _stretch(t.grid, shape) < least + 1e-9]
