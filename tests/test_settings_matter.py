@@ -284,4 +284,4 @@ def test_compile_hands_the_model_to_the_compiler(monkeypatch):
     run, _ = fitted(replace(BASE, compile=True))
     assert compiled[-1] is run.model  # after a trial whether there is a compiler
     fitted(BASE)
-    assert len(compiled) == 1
+    assert len(compiled) == 2
