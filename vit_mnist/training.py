@@ -134,7 +134,9 @@ class ProgressBar(Callback):
 
     def update_text(self, run):
         "Set the text after the bar, for the next time it is drawn"
-        self.bar.set_postfix_str(f"loss {run.loss.item():.3f}{self.accuracy}", refresh=False)
+        if self.bar is not None:  # none where output goes to a file
+            said = f"loss {run.loss.item():.3f}{self.accuracy}"
+            self.bar.set_postfix_str(said, refresh=False)
 
     def on_exit(self, run):
         if self.bar is not None:
