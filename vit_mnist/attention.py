@@ -222,6 +222,7 @@ _PRODUCT = {  # function: the names of its operands
     torch.mm: ("input", "mat2"),
     Tensor.mm: ("self", "mat2"),
 }
+_OTHER_PRODUCTS = {torch.einsum, torch.baddbmm, Tensor.baddbmm, torch.tensordot, F.linear}
 
 # %% ../nbs/21_attention.ipynb #9e3409c1
 def _tensors(args):
@@ -329,11 +330,9 @@ def _are_shares(tensor, axis):
     if tensor.ndim < 2 or tensor.shape[axis] < 2 or not tensor.is_floating_point():
         return False
     rows = tensor.detach().movedim(axis, -1)
-
-    def shares(t):
-        return bool((t >= 0).all() and ((t.float().sum(-1) - 1).abs() < 1e-3).all())
-
-    return shares(rows[(0,) * (rows.ndim - 1)]) and shares(rows)
+    if min(first := rows[(0,) * (rows.ndim - 1)].tolist()) < 0 or abs(sum(first) - 1) > 1e-2:
+        return False  # most products end here
+    return bool((rows >= 0).all() and ((rows.float().sum(-1) - 1).abs() < 1e-3).all())
 
 
 def _is_fixed(tensor, shared):
@@ -347,12 +346,11 @@ def _is_fixed(tensor, shared):
 def _shares_at(letters, operands, tags):
     "Return which of two untagged operands are attention weights by their numbers, and new tags"
     for at in (0, 1) if len(operands) == 2 and not any(tags) else ():
-        weights, values = operands[at], operands[1 - at]
+        weights = operands[at]
         axes = _attention_axes(letters[at], letters[1 - at], letters[2])
-        learned = isinstance(weights, nn.Parameter) or isinstance(values, nn.Parameter)
-        if axes and not learned and len(axes[0].columns) == 1 and axes[0].rows:
-            fixed = _is_fixed(weights, axes[0].shared)
-            if not fixed and _are_shares(weights, axes[0].columns[0]):
+        if axes and len(axes[0].columns) == 1 and axes[0].rows:
+            shares = _are_shares(weights, axes[0].columns[0])
+            if shares and not _is_fixed(weights, axes[0].shared):
                 return at, [_Tag(weights, None, True, False)] * 2
     return None, tags
 
@@ -384,6 +382,8 @@ def _attention_product(tags, func, args, kwargs):
     if not tensors or equation is None and min((t.ndim for t in operands), default=0) < 2:
         return None
     operand_tags = [tags.get(id(t)) for t in operands]
+    if not any(operand_tags) and any(isinstance(t, nn.Parameter) for t in operands):
+        return None  # a layer's own weights: nearly every product
     at = _weights_at(operand_tags)
     letters, operands = _spelled(equation, operands)
     if at is None:
@@ -439,15 +439,20 @@ class AttentionRecorder(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self:
                 return _open_multi_head_attention(*args, **kwargs)
-        product = _attention_product(self.tags, func, args, kwargs) or self.summed(
-            func, args, kwargs
-        )
+        product = None
+        if func in _PRODUCT or func in _OTHER_PRODUCTS:
+            product = _attention_product(self.tags, func, args, kwargs)
+        elif self.outer and func in _SUM:
+            product = self.summed(args, kwargs)
         if product:
             return self.on_attention(product)
-        out, given = func(*args, **kwargs), list(_tensors([*args, *kwargs.values()]))
+        out = func(*args, **kwargs)
+        if not self.tags and func not in _MULTIPLY:
+            return out
+        given = list(_tensors([*args, *kwargs.values()]))
         if func in _MULTIPLY:
             self.on_multiply(out, *given)
-        tags = self.tags and [self.tags[id(t)] for t in given if id(t) in self.tags]
+        tags = [self.tags[id(t)] for t in given if id(t) in self.tags]
         return self.on_other(out, given, tags) if tags else out
 
 # %% ../nbs/21_attention.ipynb #90666148
@@ -526,10 +531,8 @@ def on_multiply(self: AttentionRecorder, out: Tensor, *factors: Tensor):
 
 
 @patch
-def summed(self: AttentionRecorder, func: Callable, args: tuple, kwargs: dict):
+def summed(self: AttentionRecorder, args: tuple, kwargs: dict):
     "Return the `_Product` that a sum completes, where that is attention; else None"
-    if func not in _SUM or not self.outer:
-        return None
     product, dim, keepdim = _given(args, kwargs, "input", "dim", "keepdim")
     step = self.outer.get(id(product))
     return step and _summed_product(step, dim, keepdim)
