@@ -18,7 +18,7 @@ from vit_pytorch.recorder import Recorder
 from vit_pytorch.vit import Transformer
 from vit_pytorch.vit_nd import ViTND
 from vit_pytorch import vit_nd_masking
-from conftest import HANGS
+from conftest import HANGS, wake_zeros
 
 from vit_mnist.attention import record_attention
 from vit_mnist.data import load_data
@@ -41,15 +41,6 @@ NOT_IN_BFLOAT16 = {"normalized_vit"}  # fails under autocast without a capture t
 
 def pictures(n, channels=1, side=28):
     return torch.randn(n, channels, side, side, generator=torch.Generator().manual_seed(0))
-
-
-def wake_zeros(model):
-    "Layers that begin at zero would hide a gradient that is there"
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
-                nn.init.normal_(parameter, std=0.1)
-    return model
 
 
 def state(model):

@@ -164,3 +164,41 @@ def test_what_its_owner_declares_is_believed_where_it_fits_what_is_captured():
     assert capture_attention(model, digits).on_grid(3).shape == (2, 1, 4, 4)
     with pytest.raises(UserError, match="correct its layout"):
         capture_attention(declare(model, layout=grid_layout((4, 4), heads=4)), digits)
+
+
+def test_what_zeros_hid_at_first_is_found_once_there_are_weights():
+    model, images = vit((32, 32)), torch.randn(1, 3, 32, 32)
+    embed = model.to_patch_embedding[2]
+    weight = embed.weight.data.clone()
+    embed.weight.data.zero_()  # no pixel changes anything
+    assert infer_layouts(model, images)[0].keys.grid is None
+    with torch.no_grad():
+        embed.weight.copy_(weight)
+    assert infer_layouts(model, images)[0].keys == Tokens((4, 4), CLS)
+
+
+HELPERS = {
+    "softmax": "torch.matmul(torch.softmax(torch.matmul(q, k.transpose(-2, -1)), -1), v)",
+    "fused": "torch.nn.functional.scaled_dot_product_attention(q, k, v)",
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", HELPERS)
+def test_attention_inside_a_compiled_helper_is_not_passed_over(name):
+    unit = torch.jit.CompilationUnit(f"def f(q, k, v):\n    return {HELPERS[name]}\n")
+
+    class Mixed(Attend):
+        "A layer that can be seen, after one inside the helper"
+
+        def forward(self, images):
+            x = self.embed(images).flatten(2).transpose(1, 2)
+            q, k, v = self.qkv(x).unflatten(2, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+            x = x + unit.f(q, k, v).transpose(1, 2).flatten(2)
+            q, k, v = self.qkv(x).unflatten(2, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+            x = x + ((q @ k.transpose(2, 3)).softmax(-1) @ v).transpose(1, 2).flatten(2)
+            return self.head(x.mean(1))
+
+    torch.manual_seed(0)
+    with pytest.raises(UntrustedAttention, match="can't be seen, inside a compiled helper"):
+        capture_attention(Mixed(None).eval(), torch.randn(1, 1, 28, 28))

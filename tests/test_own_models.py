@@ -17,6 +17,7 @@ from torchvision.models import maxvit, swin_transformer as tv_swin, vision_trans
 from vit_pytorch import SimpleViT, ViT
 
 from conftest import real_words, run_words
+from conftest import wake_zeros
 from vit_mnist.core import UserError
 from vit_mnist.explanation import explain, list_methods
 from vit_mnist.layout import AttentionLayout, Layout, Tokens, grid_layout
@@ -227,15 +228,6 @@ for how in ("sdpa", "eager"):
         else:
             row = Row(build, TWO, before, logits=name != "CLIP vision")
         ROWS[f"Hugging Face {name}, {how}"] = row
-
-
-def wake_zeros(model):
-    "Layers that begin at zero would hide a gradient that is there"
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
-                nn.init.normal_(parameter, std=0.1)
-    return model
 
 
 class Softmaxes(TorchDispatchMode):

@@ -244,13 +244,19 @@ def name_tokens(
     return replace(tokens, before=_names(model, len(tokens.before)), after=after)
 
 # %% ../nbs/29_evidence.ipynb #c2a6a509
+_HIDING = {f"aten::{name}" for name in ("_softmax", "_safe_softmax", "softmax")} | {
+    "aten::_native_multi_head_attention", "aten::_transformer_encoder_layer_fwd",
+}  # fmt: skip
+
+
 class _SoftmaxCounter(TorchDispatchMode):
     "Count the softmaxes that PyTorch computes, those in compiled helpers included"
 
     count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func.overloadpacket._qualified_op_name in ("aten::_softmax", "aten::softmax")
+        name = func.overloadpacket._qualified_op_name
+        self.count += name in _HIDING or name.startswith("aten::_scaled_dot_product")
         return func(*args, **(kwargs or {}))
 
 
@@ -263,7 +269,7 @@ class _Run:
     modules: list  # for each attention which call of which module it belongs to
     hidden: int  # softmaxes that no recorder saw
 
-
+# %% ../nbs/29_evidence.ipynb #bef32039
 def _run(model, images, gradients, off):
     "Run a model once"
     calls, stack, modules, handles = 0, [None], [], []
@@ -305,7 +311,7 @@ class NoAttention(UserError):
 class UntrustedAttention(NoAttention):
     "Report a model whose attention can be seen, but only in part or mixed up"
 
-
+# %% ../nbs/29_evidence.ipynb #c5073de8
 def _from_scores(softmax):
     "Check that a softmax's input came from a product of two tensors: attention scores"
     node, seen = softmax.grad_fn, 0
@@ -326,11 +332,11 @@ def _check_seen(run, name):
         cure = "write it with softmax and matmul, or F.scaled_dot_product_attention"
         raise UntrustedAttention(f"{name} has attention that can't be seen, {where}: {cure}")
 
-
+# %% ../nbs/29_evidence.ipynb #0cf453ef
 def _starts(plain, off):
     "List the attentions after the first that no other one feeds: equal bits with attention off"
-    if plain.logits is None or off.logits is None or torch.equal(plain.logits, off.logits):
-        return []
+    if plain.logits is not None and torch.equal(plain.logits, off.logits):
+        return []  # attention that changes nothing (yet) tells nothing
     pairs = enumerate(zip(plain.recorded, off.recorded))
     return [i for i, (a, b) in pairs if i and torch.equal(a.probs, b.probs)]
 
@@ -347,7 +353,7 @@ def _check_pieces(plain, starts, name):
                 f"{name} computes one attention in several products, in {kind}: {cure}"
             )
 
-
+# %% ../nbs/29_evidence.ipynb #63cc360e
 def _check_apart(alone, touched, name):
     "Raise `UntrustedAttention` where an image's maps depend on the others of its batch"
     for a, b in zip(alone.recorded, touched.recorded, strict=True):
@@ -371,7 +377,7 @@ def _declared_heads(module, slices):
                 return heads
     return None
 
-
+# %% ../nbs/29_evidence.ipynb #8692e593
 def _layout(attention, likely, shape, model, module):
     "Find the layout of one attention, which `module` computes"
     slices, queries, keys = attention.probs.shape[1:]
@@ -405,6 +411,11 @@ def inside(
 _found = WeakKeyDictionary()  # layouts of a model, by the shape of its images
 
 
+def _version(model):
+    "Count the changes of a model's weights"
+    return sum(0 if p.is_inference() else p._version for p in model.parameters())
+
+# %% ../nbs/29_evidence.ipynb #c0d6cd20
 def infer_layouts(
     model: nn.Module,  # any whose attention can be seen
     images: Tensor,  # as the model takes them; the first is touched
@@ -413,7 +424,10 @@ def infer_layouts(
     model = inside(model)
     whole, shape = as_classifier(model), tuple(images.shape[1:])
     found = _found.setdefault(model, {})
-    if shape not in found:
+    version, layouts = found.get(shape, (None, ()))
+    # weights that begin at zero may hide what training brings to light
+    whole_found = all(each.keys.grid and each.role != "branch" for each in layouts)
+    if version is None or not whole_found and version != _version(model):
         with (
             eval_mode(whole),
             uncompiled(whole),
@@ -421,8 +435,9 @@ def infer_layouts(
             torch.inference_mode(False),
             torch.no_grad(),
         ):
-            found[shape] = _experiment(whole, images[:1].clone(), about(model))
-    return found[shape]
+            layouts = _experiment(whole, images[:1].clone(), about(model))
+            found[shape] = _version(model), layouts
+    return layouts
 
 
 def _experiment(model, image, known):

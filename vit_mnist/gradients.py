@@ -22,7 +22,7 @@ from vit_mnist.methods import (
     pick_layer,
     pick_target,
 )
-from .model import as_classifier
+from .model import as_classifier, about
 
 # %% ../nbs/52_gradients.ipynb #21df36d0
 def _captum():
@@ -174,12 +174,20 @@ NEEDS["attention to places of the image, or a convolution"] = _has_grid
     paper="Grad-CAM",
     link="https://arxiv.org/abs/1610.02391",
 )
-def gradcam(model, images, target):
-    "Compute Grad-CAM of the last values or the last convolution (Selvaraju et al., 2017)"
-    if not list_spatial(find_layouts(model, images)):
+def gradcam(
+    model,
+    images,
+    target,
+    layer: int = None,  # in the order of use; default: the last that attends to 16 places or more
+):
+    "Compute Grad-CAM of a layer's values or of the last convolution (Selvaraju et al., 2017)"
+    placed = list_spatial(find_layouts(model, images))
+    if not placed and layer is None:
         return Attribution(_convolution_cam(model, images, target))
+    if layer is not None and layer not in placed:
+        raise UserError(f"layers of {about(model).name} with places are {placed}, not {layer}")
     maps = capture_attention(model, images, gradients=True)
-    layer = pick_layer(maps.layouts)
+    layer = pick_layer(maps.layouts) if layer is None else layer
     chosen = maps.logits.gather(1, pick_target(maps.logits, target)[:, None]).sum()
     (grad,) = torch.autograd.grad(chosen, maps[layer].values)
     cam = _token_cam(maps[layer].values.detach(), grad, maps.layouts[layer].keys)
