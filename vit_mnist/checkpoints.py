@@ -361,7 +361,7 @@ def _must_fit(run, path):
         name, why = about(run.model).name, str(error).splitlines()[0]
         raise UserError(f"{path} does not fit the model {name!r} ({why})") from error
 
-
+# %% ../nbs/36_checkpoints.ipynb #6661a30e
 def restore(
     run: Run,  # just begun
     path: Path,  # of the checkpoint, for messages

@@ -146,7 +146,7 @@ def _outputs(model, images):
         return 0, f"{known.name} returns no logits [n, classes]: no prediction is shown. "
     return logits.shape[-1], ""
 
-
+# %% ../nbs/70_element.ipynb #ea66d34a
 def model_facts(
     model: nn.Module,  # any that attends or returns logits
     images: Tensor,  # the first is tried, `[n, channels, height, width]`
@@ -208,7 +208,7 @@ def _pixel_facts(image, known):
     side = list(image.shape[-2:])
     return {"side": side, "shape": list(shown.shape), "drawing": drawing, "pixels": pixels}
 
-
+# %% ../nbs/70_element.ipynb #29866440
 def _checked_labels(labels, n, classes):
     "Return a class or None for each image; raise `UserError` for anything else"
     labels = [None] * n if labels is None else list(labels)

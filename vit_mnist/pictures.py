@@ -51,7 +51,7 @@ def show_pixels(
     axis.imshow(pixels, cmap="gray_r" if _is_drawing(pixels) else "gray")
     axis.axis("off")
 
-
+# %% ../nbs/41_pictures.ipynb #1aa9f76c
 def draw_over(
     axis,  # to draw on
     values: Tensor,  # a map, `[rows, columns]`

@@ -90,7 +90,7 @@ def _is_watched():
     "Return whether somebody sees a bar move: at a terminal, or in a notebook"
     return in_notebook() or bool(sys.stderr) and sys.stderr.isatty()
 
-
+# %% ../nbs/38_training.ipynb #f32a5616
 class ProgressBar(Callback):
     "Show images seen and images a second, time left, loss and validation accuracy as a bar"
 

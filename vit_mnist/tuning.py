@@ -207,7 +207,7 @@ def _wait_for_lock(path, patience=60):
             warnings.warn(f"{path} is locked by another program; waiting {patience} seconds")
     raise UserError(f"{path} is locked by another program; close it there, or name another file")
 
-
+# %% ../nbs/80_tuning.ipynb #9619b14a
 def _storage(url, heartbeat):
     "Open the database; ten attempts, as workers that start together find its tables half made"
     from sqlalchemy.engine import make_url
