@@ -202,3 +202,11 @@ def test_attention_inside_a_compiled_helper_is_not_passed_over(name):
     torch.manual_seed(0)
     with pytest.raises(UntrustedAttention, match="can't be seen, inside a compiled helper"):
         capture_attention(Mixed(None).eval(), torch.randn(1, 1, 28, 28))
+
+
+def test_queries_and_keys_are_those_that_the_attention_was_computed_from():
+    model, images = of_timm("vit_tiny_patch16_224", 64), torch.randn(2, 3, 64, 64)
+    for attention in capture_attention(model, images).take(1):
+        scores = attention.queries @ attention.keys.transpose(-2, -1) / 64**0.5
+        assert torch.allclose(scores.softmax(-1), attention.probs, atol=1e-5)
+        assert len(attention.queries) == len(attention.keys) == 1

@@ -28,6 +28,8 @@ class Attention:
     weights: Tensor  # what multiplied the values, `[n, heads, queries, keys]`
     values: Tensor  # what it multiplied, `[n, heads, keys, width]`
     grad: Tensor = None  # of a logit with respect to `weights`, where it was requested
+    queries: Tensor = None  # as they met the keys, `[n, heads, queries, width]`; None: not seen
+    keys: Tensor = None  # `[n, heads, keys, width]`; None: not seen
 
     @property
     def mix(self) -> Tensor:
@@ -248,6 +250,7 @@ class _Tag:
     probs: Tensor  # what the softmax gave, `[n, heads, queries, keys]`
     same: bool  # is it what the softmax gave, unchanged?
     learned: bool  # did weights take part since?
+    sources: tuple = (None, None)  # the queries and keys that it was computed from
 
 # %% ../nbs/21_attention.ipynb #b50b9042
 def _einsum_equation(args):
@@ -426,12 +429,14 @@ class AttentionRecorder(TorchFunctionMode):
         super().__init__()
         self.n, self.gradients, self.edit, self.keep = n, gradients, edit, keep
         self.attentions, self.tags, self.outer, self.unused = Recorded(), {}, {}, {}
+        self.scores = {}  # by id: each product on its way to a softmax, and what it was made of
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in _SOFTMAX:
             dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            return self.on_softmax(func(*args, **kwargs), dim)
+            (given,) = _given(args, kwargs, "input")
+            return self.on_softmax(func(*args, **kwargs), dim, self.scores.get(id(given)))
         if func is F.scaled_dot_product_attention:
             with self:
                 attend = _open_nested_attention if args[0].is_nested else open_attention
@@ -447,9 +452,14 @@ class AttentionRecorder(TorchFunctionMode):
         if product:
             return self.on_attention(product)
         out = func(*args, **kwargs)
-        if not self.tags and func not in _MULTIPLY:
+        if func in _PRODUCT or func is torch.einsum:
+            self.on_scores(out, func, args, kwargs)
+            if not self.tags:
+                return out
+        elif not self.tags and not self.scores and func not in _MULTIPLY:
             return out
         given = list(_tensors([*args, *kwargs.values()]))
+        self.follow_scores(out, given)
         if func in _MULTIPLY:
             self.on_multiply(out, *given)
         tags = [self.tags[id(t)] for t in given if id(t) in self.tags]
@@ -463,9 +473,46 @@ def watched(self: AttentionRecorder, tensor: Tensor) -> Tensor:
         return tensor.detach().requires_grad_()
     return tensor
 
+# %% ../nbs/21_attention.ipynb #30a1f1fc
+@patch
+def on_scores(self: AttentionRecorder, out: Tensor, func: Callable, args: tuple, kwargs: dict):
+    "Note a product that may become attention scores"
+    equation, operands, _ = _operands(func, args, kwargs) or (None, [], None)
+    plain = all(isinstance(t, Tensor) and not isinstance(t, nn.Parameter) for t in operands)
+    if len(operands) == 2 and plain and out.ndim > 2 and min(t.ndim for t in operands) > 1:
+        letters, operands = _spelled(equation, operands)
+        self.scores[id(out)] = out, letters, operands
+
+
+@patch
+def follow_scores(self: AttentionRecorder, out: Tensor, given: list):
+    "Follow scores to a result of the same shape"
+    for t in given if self.scores and isinstance(out, Tensor) else ():
+        if id(t) in self.scores and out.shape == t.shape:
+            self.scores[id(out)] = out, *self.scores[id(t)][1:]
+
+
+def _sources(scores, keys, n):
+    "Return queries and keys, `[n, heads, tokens, width]`, of scores with the keys in axis `keys`"
+    out, letters, operands = scores
+    if len(letters[2]) != out.ndim:
+        return None, None
+    at = int(letters[2][keys] in letters[1])  # which operand has the keys
+    words, pair = (letters[1 - at], letters[at]), (operands[1 - at], operands[at])
+    uniform = []
+    for word, other, tensor in zip(words, words[::-1], pair):
+        shared = [c for c in word if c in other and c in letters[2]]
+        own = [c for c in word if c not in other and c in letters[2]]
+        width = [c for c in word if c in other and c not in letters[2]]
+        if sorted(word) != sorted(shared + own + width) or not (own and width):
+            return None, None
+        axes = _Axes(*(tuple(word.index(c) for c in group) for group in (shared, own, width)))
+        uniform.append(_to_uniform(tensor, axes, n))
+    return tuple(uniform)
+
 # %% ../nbs/21_attention.ipynb #d7c69c2f
 @patch
-def on_softmax(self: AttentionRecorder, out: Tensor, dim: int) -> Tensor:
+def on_softmax(self: AttentionRecorder, out: Tensor, dim: int, scores: tuple = None) -> Tensor:
     "Tag the result of a softmax over the axis `dim`"
     if dim is None or out.ndim < 2:
         return out
@@ -475,7 +522,9 @@ def on_softmax(self: AttentionRecorder, out: Tensor, dim: int) -> Tensor:
     axes = _Axes(tuple(others[:split]), tuple(others[split:]), (keys,))
     probs = _to_uniform(self.watched(out), axes, self.n)
     out = _from_uniform(probs, axes, out)
-    self.tags[id(out)] = _Tag(out, probs, True, False)
+    sources = _sources(scores, keys, self.n) if scores else (None, None)
+    self.scores.clear()
+    self.tags[id(out)] = _Tag(out, probs, True, False, sources)
     self.attentions.softmaxes += 1
     self.unused[id(probs)] = out
     return out
@@ -545,7 +594,8 @@ def on_attention(self: AttentionRecorder, product: _Product) -> Tensor:
     weights = _to_uniform(self.watched(product.weights), weights_axes, self.n)
     values = _to_uniform(self.watched(product.values), values_axes, self.n)
     probs = weights if product.tag.same else product.tag.probs
-    attention = Attention(len(self.attentions), probs, weights, values)
+    sources = dict(zip(("queries", "keys"), product.tag.sources))
+    attention = Attention(len(self.attentions), probs, weights, values, **sources)
     self.unused.pop(id(product.tag.probs), None)
     if self.keep is None or self.keep(attention):
         self.attentions.append(attention)
@@ -566,7 +616,8 @@ def on_other(self: AttentionRecorder, out, args: tuple, tags: list):
     if out.numel() <= max(tag.tensor.numel() for tag in tags):
         learned = any(isinstance(t, nn.Parameter) for t in _tensors(args))
         learned = learned or any(tag.learned for tag in tags)
-        self.tags.setdefault(id(out), _Tag(out, tags[0].probs, False, learned))
+        tag = _Tag(out, tags[0].probs, False, learned, tags[0].sources)
+        self.tags.setdefault(id(out), tag)
     return out
 
 # %% ../nbs/21_attention.ipynb #146dd0e1
@@ -582,7 +633,7 @@ def record_attention(
             yield recorder.attentions
     finally:
         recorder.attentions.unused = list(recorder.unused.values())
-        for held in (recorder.tags, recorder.outer, recorder.unused):
+        for held in (recorder.tags, recorder.outer, recorder.unused, recorder.scores):
             held.clear()
 
 # %% ../nbs/21_attention.ipynb #f21c9681

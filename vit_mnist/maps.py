@@ -133,8 +133,9 @@ def take(
     "Return the maps of the first `n` images"
     attentions = []
     for attention in self:
-        names = ["probs", "weights", "values"] + ["grad"] * (attention.grad is not None)
-        parts = {name: getattr(attention, name)[:n] for name in names}
+        names = "probs", "weights", "values", "grad", "queries", "keys"
+        held = {name: getattr(attention, name) for name in names}
+        parts = {name: t[:n] for name, t in held.items() if t is not None}
         attentions.append(replace(attention, **parts))
     logits = None if self.logits is None else self.logits[:n]
     return replace(self, attentions=attentions, logits=logits, images=self.images[:n])
