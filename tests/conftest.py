@@ -235,3 +235,14 @@ def wake_zeros(model):
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)
     return model
+
+
+@pytest.fixture(scope="session")
+def rgb():
+    "A model of timm for images of 48 x 64, a grid of 6 x 8 patches"
+    import timm  # for two test files alone
+    import torch
+
+    torch.manual_seed(0)
+    args = {"img_size": (48, 64), "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    return timm.create_model("vit_tiny_patch16_224", num_classes=40, **args).eval()

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import timm
 import torch
 
 import vit_mnist.element
@@ -366,14 +365,6 @@ def photograph():
     "48 x 64 pixels, each patch of 8 x 8 in a colour of its own"
     colours = torch.randint(256, (3, 6, 8), dtype=torch.uint8, generator=make_generator(0, "test"))
     return colours.repeat_interleave(8, 1).repeat_interleave(8, 2)
-
-
-@pytest.fixture(scope="module")
-def rgb():
-    "A model of timm with a grid of 6 x 8 patches"
-    torch.manual_seed(0)
-    args = {"img_size": (48, 64), "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
-    return timm.create_model("vit_tiny_patch16_224", num_classes=40, **args).eval()
 
 
 def colours_at(page, name, cells):

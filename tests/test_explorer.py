@@ -134,14 +134,6 @@ def photograph(height, width, seed=0):
     return np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def rgb():
-    "A model of timm for images of 48 x 64, a grid of 6 x 8"
-    torch.manual_seed(0)
-    args = {"img_size": (48, 64), "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
-    return timm.create_model("vit_tiny_patch16_224", num_classes=40, **args).eval()
-
-
 def test_photographs_of_any_form_are_taken_and_others_refused(rgb):
     array = photograph(48, 64)
     pixels = torch.from_numpy(array).movedim(2, 0)
