@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TIMEOUT := $(if $(shell command -v timeout),timeout 1800,)
 .DEFAULT_GOAL := help
+# where this is set, every start of Python compiles torch anew: nine seconds instead of three
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup data train pipeline lint test test-slow mutate coverage lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust clean
 
 help:  ## list the targets

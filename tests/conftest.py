@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from vit_mnist.core import sha256
+from forked import REFUSED
 
 try:
     import fcntl
@@ -77,19 +77,20 @@ def shared(name):
 
 def forked_words(*words, before=()):
     """Return words that run an installed script, or `python -c`, without importing torch again:
-    as a child of a server that is started at the first call; `before` are words put before it"""
+    as a child of a server that is started at the first call; `before` is what `unprivileged` is"""
     if not hasattr(os, "fork"):
         return real_words(*words, before=before)
-    with shared(f"server-{sha256(repr(before).encode())[:8]}") as folder:
+    with shared("server") as folder:
         socket = folder / "socket"
         if not socket.exists():
-            serve = [*before, sys.executable, FORKED, "--serve", folder, os.environ[PARENT]]
+            serve = [sys.executable, FORKED, "--serve", folder, os.environ[PARENT]]
             streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
             process = subprocess.Popen(serve, start_new_session=True, **streams)
             while not socket.exists():
                 assert process.poll() is None, "the server of scripts does not start"
                 time.sleep(0.05)
-    return [sys.executable, "-IS", FORKED, socket, *map(str, words)]
+    refused = [REFUSED] if before else []
+    return [sys.executable, "-IS", FORKED, socket, *refused, *map(str, words)]
 
 
 def real_words(*words, before=()):

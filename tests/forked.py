@@ -7,11 +7,12 @@ what a start of its own would be: same output, same files, same exit status. The
 a library reads from the environment when it is imported, like the number of torch's threads.
 
     python tests/forked.py --serve FOLDER PARENT       # ends with the folder, or with that process
-    python tests/forked.py FOLDER/socket vit_mnist_train --epochs 1
+    python tests/forked.py FOLDER/socket [--refused] vit_mnist_train --epochs 1
     python tests/forked.py FOLDER/socket python -c "import torch"
 """
 
 import atexit
+import ctypes
 import json
 import os
 import select
@@ -27,6 +28,8 @@ PRELOADED = [  # what a run imports sooner or later, and what takes long
     *("dvc.cli", "dvc.commands.repro", "dvc.repo", "torch.distributed.run"),
 ]
 
+REFUSED = "--refused"  # before the words: permissions of files hold for root, too
+
 # ---- the client: it must start at once, so it imports little
 
 
@@ -34,7 +37,9 @@ def ask(path, words):
     "Have the server run `words` as this process would; return the exit status"
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(path)
-        request = json.dumps({"words": words, "cwd": os.getcwd(), "env": dict(os.environ)})
+        refused = words[0] == REFUSED
+        here = {"cwd": os.getcwd(), "env": dict(os.environ), "refused": refused}
+        request = json.dumps({"words": words[refused:], **here})
         content = struct.pack("!I", len(request)) + request.encode()
         sent = socket.send_fds(server, [content], [0, 1, 2])
         server.sendall(content[sent:])
@@ -112,9 +117,11 @@ def answer(connection):
     connection.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
 
 
-def be_the_script(streams, words, cwd, env):
+def be_the_script(streams, words, cwd, env, refused):
     "Take over streams, folder, environment and arguments; run; return the exit status"
     os.setpgrp()
+    if refused:
+        obey_permissions()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -134,6 +141,17 @@ def be_the_script(streams, words, cwd, env):
         except OSError:
             status = status or 120  # as the interpreter does
     return status
+
+
+def obey_permissions():
+    "Give up the two capabilities by which root reads and writes what is not its own"
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the call, this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice for 64 capabilities
+    libc = ctypes.CDLL(None)
+    assert libc.capget(header, sets) == 0
+    for i in range(2):
+        sets[i] &= ~(1 << 1 | 1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, sets) == 0
 
 
 def status_of(function, *args):

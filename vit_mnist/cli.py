@@ -17,22 +17,14 @@ from pathlib import Path
 from fastcore.meta import delegates
 from fastcore.script import anno_parser
 
-from .core import UserError, check_name, one_line, printable, to_json
+from .core import UserError, check_name, one_line, printable, readable, to_json
 from .presets import check_new, check_run, find_preset
 from .settings import Settings, Training, read_settings
 
 # %% ../nbs/90_cli.ipynb #be7544f8
-def _readable(text):
-    "Return text with the names of files as UTF-8 has them, which the C locale does not read"
-    try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    except UnicodeError:
-        return text
-
-
 def _escape(error):
     "Encode what a stream can't show: by its escape, and names as UTF-8 has them"
-    text = _readable(error.object[error.start : error.end])
+    text = readable(error.object[error.start : error.end])
     return text.encode(error.encoding, "backslashreplace"), error.end
 
 
@@ -41,7 +33,7 @@ codecs.register_error("vit_mnist", _escape)
 
 def _fail(command, message):
     "End the process with one line and status 2"
-    print(f"{command}: {one_line(_readable(str(message)))}", file=sys.stderr)
+    print(f"{command}: {one_line(message)}", file=sys.stderr)
     sys.exit(2)
 
 # %% ../nbs/90_cli.ipynb #444fbd29

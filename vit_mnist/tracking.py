@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import torch
 from fastcore.basics import patch
 
-from .core import describe_parameters, write_atomic
+from .core import UserError, describe_parameters, readable, write_atomic
 from .model import count_parameters
 from .settings import Training
 from .callbacks import Callback
@@ -125,6 +125,8 @@ def start_wandb(
     config: dict,  # settings, shown beside the curves
 ):  # a run of wandb
     "Begin a wandb run: online if logged in and answered within 10 s, else offline in `folder`"
+    if str(folder) != readable(str(folder)):
+        raise UserError(f"wandb can't write in {folder} in the C locale: set LC_ALL=C.UTF-8")
     with _files_in(folder / "wandb"):
         import wandb  # seconds
 
