@@ -81,6 +81,8 @@ def test_bends_have_the_deviation_asked_for_and_the_images_given_stay_as_they_ar
     black, bend = torch.zeros(500, 1, 28, 28, dtype=torch.uint8), Augment(elastic=1.5)
     bend(black, make_generator(0, "augment"))
     assert seen[0][2][..., ::9, ::9].std() == pytest.approx(1.5, rel=0.05)
+    Augment()(black, make_generator(0, "augment"))
+    assert seen[1][2] is None  # nothing bends unless that is asked for
     monkeypatch.undo()
     digits = load_data().test.images[:8]
     before = digits.clone()

@@ -58,6 +58,7 @@ def test_matrices_decay_at_their_own_rate_and_vectors_do_not():
     for optimizer in made:
         optimizer.step()
     assert len(inner) == 4 and made[1].defaults["betas"] == (0.7, 0.98)
+    assert made[1].defaults["fused"]  # one pass over the weights instead of ten
     for name, parameter in model.named_parameters():
         rate = 0.3 if id(parameter) in inner else 0.1 if parameter.ndim >= 2 else 0.0
         torch.testing.assert_close(parameter.detach(), before[name] * (1 - 0.5 * rate))
