@@ -8,7 +8,8 @@ from vit_mnist.core import UserError
 from vit_mnist.data import load_data
 from vit_mnist.explanation import explain
 from vit_mnist.layout import AttentionLayout, Tokens, grid_layout
-from vit_mnist.relevance import follow, readout
+from vit_mnist.maps import capture_attention
+from vit_mnist.relevance import answering, follow, readout
 from vit_mnist.weights import load_pretrained
 
 HEADS = torch.tensor([[[0.8, 0.2], [0.4, 0.6]], [[0.1, 0.9], [0.5, 0.5]]])
@@ -65,6 +66,38 @@ def test_who_answers_is_followed_through_tokens_without_a_place():
     layouts = AttentionLayout(both), AttentionLayout(Tokens(before=("cls",)), both)
     assert torch.allclose(follow([below, pool], layouts), torch.tensor([[[0.45, 0.35]]]))
     assert readout(Tokens((1, 2), ("cls",), ("cls",))).tolist() == [0.5, 0, 0, 0.5]
+
+
+class OneAnswers(TwoHeads):
+    "Answer from the one place alone, though there is a class token"
+
+    layout = grid_layout((1, 1), before=("cls",), heads=2)
+
+    def forward(self, images):
+        values = torch.tensor([[1.0], [2]]) + images[:, :, :1, :1]
+        answer = (self.scores.softmax(-1) @ values)[:, :, 1].mean((1, 2))[:, None] * self.scale
+        return torch.cat([answer, -answer], 1)
+
+    scale = 1  # of the answer
+
+
+def test_who_answers_is_told_by_the_gradient_without_emptying_rows(monkeypatch):
+    maps = capture_attention(OneAnswers(), IMAGE, gradients=True)
+    monkeypatch.setattr("vit_mnist.relevance._emptied_rows", None)
+    assert answering(OneAnswers(), maps).tolist() == [[0, 1]]
+
+
+def test_who_answers_is_told_by_emptying_rows_where_there_is_no_gradient():
+    maps = capture_attention(OneAnswers(), IMAGE)
+    assert answering(OneAnswers(), maps).tolist() == [[0, 1]]
+
+
+def test_where_no_token_decides_the_layout_says_who_answers():
+    model = OneAnswers()
+    model.scale = 0
+    for gradients in (True, False):
+        maps = capture_attention(model, IMAGE, gradients=gradients)
+        assert answering(model, maps).tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize("method", ["grad_attention", "relevance", "grad_rollout", "legrad"])
