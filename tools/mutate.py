@@ -248,22 +248,31 @@ def survive(jobs, seconds, bar):
     return results
 
 
+def content(path):
+    "Return what is at a path: a link's target, a file's bytes, None for a folder, else ..."
+    if path.is_symlink():
+        return os.readlink(path)
+    return None if path.is_dir() else path.read_bytes() if path.is_file() else ...
+
+
 def contents(folder):
-    "Read what is in a folder: bytes of files, None for folders, by path; no sockets and pipes"
-    paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() or path.is_dir()]
-    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+    "Read what is in a folder, by path"
+    return {path: content(path) for path in sorted(Path(folder).rglob("*"))}
 
 
 def put_back(folder, before):
     "Make a folder what it was; files keep their place on the disk, since some may be open"
-    for path in sorted(Path(folder).rglob("*"), reverse=True):
-        if path not in before:
-            path.rmdir() if path.is_dir() else path.unlink()
-    for path, content in before.items():
-        if content is None:
+    for path, now in sorted(contents(folder).items(), reverse=True):
+        if path not in before or type(now) is not type(before[path]):
+            path.rmdir() if now is None else path.unlink()
+    for path, was in before.items():
+        there = path.is_symlink() or path.exists()
+        if was is None:
             path.mkdir(exist_ok=True)
-        elif not path.exists() or path.read_bytes() != content:
-            path.write_bytes(content)
+        elif isinstance(was, str) and not there:
+            path.symlink_to(was)
+        elif isinstance(was, bytes) and (not there or content(path) != was):
+            path.write_bytes(was)
 
 
 def try_notebook(path, chosen, bar):
