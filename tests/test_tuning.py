@@ -2,22 +2,26 @@
 
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import optuna
 import pytest
 from matplotlib.colors import to_hex
+from sqlalchemy.exc import DBAPIError
 
 from vit_mnist.core import UserError
 from vit_mnist.settings import Settings, read_settings
 from vit_mnist.tuning import (
+    ReportToTrial,
     best_settings,
     importances,
     open_study,
     plot_importances,
     plot_parallel,
     plot_search,
+    _storage,
     _wait_for_lock,
     save_search,
     search_rows,
@@ -67,6 +71,8 @@ def test_mistakes_are_drawn_with_the_best_so_far(study):
     assert stopped == [(1, pytest.approx(80))]
     assert best == [(0, pytest.approx(10)), (2, pytest.approx(10)), (3, pytest.approx(5))]
     assert (axis.get_yscale(), axis.lines[2].get_drawstyle()) == ("log", "steps-post")
+    shown = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert shown == ["finished", "stopped early", "best so far"]
 
 
 def test_lines_go_through_each_settings_axis_the_best_drawn_last_and_widest(study):
@@ -92,8 +98,25 @@ def test_what_decides_has_the_larger_share_and_nothing_where_all_are_alike():
         "lr",
         "model_args.depth",
     ]  # upwards
+    assert bars.get_xlabel() == "share of the variance of validation accuracy"
     alike = study_of((0.5, 1e-2, 2, [0.5]), (0.5, 1e-3, 3, [0.5]))
     assert importances(alike) == {"lr": 0, "model_args.depth": 0}
+
+
+def test_choices_of_several_types_stand_side_by_side():
+    rows = [
+        {"state": "COMPLETE", "value": value, "params": {"model_args.pool": pool}}
+        for value, pool in [(0.5, "cls"), (0.6, 3), (0.7, None)]
+    ]
+    (axis,) = plot_parallel(rows).axes[:1]
+    lines = [line for line in axis.lines if list(line.get_xdata()) == [0]]
+    heights = [line.get_ydata()[0] for line in lines]
+    assert sorted(heights) == [0, 0.5, 1]
+
+
+def test_a_finished_search_is_saved_with_importances(study, tmp_path):
+    save_search(study, tmp_path)
+    assert (tmp_path / "importances.png").exists()
 
 
 def test_a_single_finished_trial_is_saved_without_importances(tmp_path):
@@ -124,6 +147,46 @@ def test_a_search_that_cannot_begin_makes_no_database(tmp_path, options, message
 
 
 # what a search survives, and what a database says
+
+
+class AlwaysStop:
+    "Stand in for a trial whose sampler wants it to end after every epoch"
+
+    def __init__(self):
+        self.told = []
+
+    def report(self, value, epoch):
+        self.told.append((value, epoch))
+
+    def should_prune(self):
+        return True
+
+
+def test_a_trial_may_be_stopped_after_each_epoch_but_the_last():
+    run = SimpleNamespace(history=[{"valid_accuracy": 0.5}], settings=Settings(epochs=2), epoch=1)
+    report = ReportToTrial(AlwaysStop())
+    with pytest.raises(optuna.TrialPruned):
+        report.on_epoch(run)
+    run.epoch = 2
+    report.on_epoch(run)
+    assert report.trial.told == [(0.5, 1), (0.5, 2)]
+
+
+@pytest.mark.parametrize("message, calls", [("no such host", 1), ("table already exists", 3)])
+def test_only_a_database_that_another_worker_is_making_is_asked_again(monkeypatch, message, calls):
+    asked = []
+
+    def connect(url, heartbeat):
+        asked.append(url)
+        if len(asked) < 3:
+            raise DBAPIError("select", {}, Exception(message))
+
+    monkeypatch.setattr("vit_mnist.tuning._connect", connect)
+    monkeypatch.setattr("vit_mnist.tuning.random.random", lambda: 0)
+    with nullcontext() if calls == 3 else pytest.raises(DBAPIError):
+        _storage("postgresql://nowhere/study", heartbeat=None)
+    assert len(asked) == calls
+
 
 QUICK = Settings(epochs=1, limit=64, valid_size=100, device="cpu", model_args={"depth": 1})
 

@@ -388,7 +388,8 @@ def _heights(trials, name):
     values = [trial["params"][name] for trial in trials]
     known = sorted(set(values), key=lambda value: (str(type(value)), value))
     lowest, highest = known[0], known[-1]
-    if len(known) < 6 or isinstance(lowest, str):
+    numbers = all(isinstance(value, (int, float)) for value in known)
+    if len(known) < 6 or not numbers:
         places = [known.index(value) for value in values]  # choices, side by side
     elif lowest > 0 and highest >= 10 * lowest:
         places = [math.log(value) for value in values]
@@ -396,7 +397,7 @@ def _heights(trials, name):
         places = [float(value) for value in values]
     low, extent = min(places), max(places) - min(places) or 1
     heights = [(place - low) / extent for place in places]
-    ends = [end if isinstance(end, str) else f"{end:.3g}" for end in (lowest, highest)]
+    ends = [f"{end:.3g}" if numbers else str(end) for end in (lowest, highest)]
     return heights, *ends
 
 # %% ../nbs/80_tuning.ipynb #d8817ad8
