@@ -67,7 +67,7 @@ def test_without_a_mistake_the_colours_still_begin_at_0():
 
 def test_the_worst_mistake_comes_first_with_both_classes(evaluation):
     fig = plot_mistakes(evaluation, n=1)
-    assert fig._suptitle.get_text() == "the worst 1 of 2 mistakes"
+    assert fig._suptitle.get_text() == "The worst 1 of 2 mistakes"
     assert fig.axes[0].get_title() == "a, predicted b\n60 %"
     assert fig.axes[0].images[0].get_array().max() == 1 and not fig.axes[1].images
 

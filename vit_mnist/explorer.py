@@ -424,6 +424,24 @@ def _shown(self: AttentionExplorer, results):
     shown = {"images": self._data["images"][:kept], "results": results, "state": state}
     return {**shown, "left_out": " ".join(filter(None, left_out))}
 
+# %% ../nbs/71_explorer.ipynb #be6567a7
+@patch
+def picture(
+    self: AttentionExplorer,
+    image: int = None,  # position of the image; default: the one on show
+) -> bytes:  # PNG
+    "Draw a still picture: every layer for one image, and every head if they are few"
+    image = self.image if image is None else self._checked("image", image)
+    shown = self.images[image : image + 1]
+    placed = [layer for layer in self._data["layers"] if layer["keys"]]
+    if placed:
+        maps = capture_attention(self.model_at(self.step), shown)
+        small = sum(layer["heads"] for layer in placed) <= 64
+        fig = plot_attention(maps) if small else plot_layers(maps)
+    else:
+        fig = plot_digits(shown, [self._data["images"][image]["title"]])
+    return print_figure(fig, dpi=72)
+
 # %% ../nbs/71_explorer.ipynb #66cf5c47
 @patch
 def html(
@@ -454,24 +472,6 @@ def save(
     if kept < count:
         print(f"{path} holds the first {kept} of {count} images; images={count} keeps all")
     return Path(path)
-
-# %% ../nbs/71_explorer.ipynb #be6567a7
-@patch
-def picture(
-    self: AttentionExplorer,
-    image: int = None,  # position of the image; default: the one on show
-) -> bytes:  # PNG
-    "Draw a still picture: every layer for one image, and every head if they are few"
-    image = self.image if image is None else self._checked("image", image)
-    shown = self.images[image : image + 1]
-    placed = [layer for layer in self._data["layers"] if layer["keys"]]
-    if placed:
-        maps = capture_attention(self.model_at(self.step), shown)
-        small = sum(layer["heads"] for layer in placed) <= 64
-        fig = plot_attention(maps) if small else plot_layers(maps)
-    else:
-        fig = plot_digits(shown, [self._data["images"][image]["title"]])
-    return print_figure(fig, dpi=72)
 
 # %% ../nbs/71_explorer.ipynb #a51e5d11
 @patch

@@ -55,7 +55,7 @@ const STYLE = `
   .strip { display: flex; gap: 6px; overflow-x: auto; padding: 3px; }
   .columns { display: grid; gap: 14px; grid-template: "left" "bars" "many" / minmax(0, 1fr); }
   .paper .columns { grid-template: "paper" "bars" "left" "many" / minmax(0, 1fr); }
-  .stage { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 10px; align-items: start; }
+  .stage { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 4px; align-items: start; }
   .wide .stage { grid-template-columns: 1fr; }
   figure { margin: 0; display: grid; gap: 4px; min-width: 0; }
   figcaption, .quiet { color: var(--quiet); font-size: 12.5px; }
@@ -64,7 +64,7 @@ const STYLE = `
   .thumb canvas { image-rendering: pixelated; width: 46px; }
   .stage canvas { cursor: crosshair; touch-action: manipulation; }
   .stage figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-  .axes { display: grid; grid-template: 15px auto / 17px minmax(0, 1fr); font-size: 11px; line-height: 1; color: var(--quiet); }
+  .axes { display: grid; grid-template: 14px auto / 11px minmax(0, 1fr); font-size: 10px; line-height: 1; color: var(--quiet); }
   .axes > * { position: relative; }
   .axes span { position: absolute; transform: translate(-50%, -50%); top: 50%; left: 50%; }
   .axes .numbers { grid-column: 2; }
@@ -107,18 +107,26 @@ const STYLE = `
   .track { position: relative; height: 12px; background: var(--soft); border-radius: 2px; }
   .fill { height: 100%; background: var(--accent); border-radius: 2px; }
   .ghost { position: absolute; top: -3px; bottom: -3px; width: 2px; background: currentColor; }
-  .legend { margin-left: 17px; }
+  .legend { margin-left: 11px; }
   .legend i { display: block; height: 10px; border-radius: 2px; }
   .legend .numbers { display: flex; justify-content: space-between; }
   .check { display: flex; gap: 6px; align-items: center; min-height: 28px; cursor: pointer; }
   .check input { width: 16px; height: 16px; margin: 0; accent-color: var(--accent); }
   .copied img { display: block; max-width: 100%; border: 1px solid var(--line); }
   .copied:empty { display: none; }
+  @container (min-width: 480px) {
+    .paper .columns { grid-template: "paper bars" "left left" "many many" / minmax(0, 5fr) minmax(0, 3fr); }
+    .stage { gap: 10px; }
+    .axes { grid-template: 15px auto / 17px minmax(0, 1fr); font-size: 11px; }
+    .legend { margin-left: 17px; }
+    .label { min-height: 4.35em; }
+  }
   @container (min-width: 640px) {
     .columns { grid-template: "left bars" auto "left many" 1fr / minmax(0, 5fr) minmax(0, 3fr); }
     .paper .columns { grid-template: "paper bars" auto "left many" auto / minmax(0, 5fr) minmax(0, 3fr); }
-    .label { min-height: 4.35em; }
+    .label { min-height: 5.8em; }
   }
+  @container (min-width: 840px) { .label { min-height: 4.35em; } }
   @media (forced-colors: active) {
     .fill, .ghost, .legend i, .swatch, .badge { forced-color-adjust: none; }
     .fill { background: Highlight; }
@@ -449,7 +457,7 @@ class VitAttention extends HTMLElement {
     p.ends = [h("span"), h("span"), h("span")];
     p.unit = h("div", { class: "two", "data-control": "unit" });
     p.legend = h("div", { class: "legend quiet", "data-control": "scale" }, p.scale, h("div", { class: "numbers" }, ...p.ends), p.unit);
-    p.sameScale = h("input", { type: "checkbox", "data-control": "same-scale", onchange: (e) => this.set({ same_scale: e.target.checked }) });
+    p.sameScale = h("input", { type: "checkbox", "aria-label": "Same scale", "data-control": "same-scale", onchange: (e) => this.set({ same_scale: e.target.checked }) });
     p.layer = range("layer", "Layer", d.layers.length, (layer) => this.set({ layer }));
     p.head = range("head", "Head", heads + 1, (head) => this.set({ head: head ? head - 1 : null }));
     p.step = range("step", "Training step", d.steps.length + 1, (i) => this.set({ step: d.steps[i] ?? null }));
@@ -457,8 +465,8 @@ class VitAttention extends HTMLElement {
     p.play = h("button", { "aria-label": "Play through the layers", title: "Play through the layers", onclick: () => (this.#timer ? this.#stop() : this.#play()) }, "▶");
     p.methods = d.methods.map((m) => h("button", { title: capital(m.about), onclick: () => this.set({ method: m.name }) }, m.title));
     p.many = h("div", { class: "many", role: "group", "aria-label": "Small maps" });
-    p.manyTitle = h("figcaption");
-    p.offText = h("span", { class: "quiet", "data-control": "off" });
+    p.manyTitle = h("figcaption", { style: "min-height: 1.45em" });
+    p.offText = h("div", { "data-control": "off" });
     p.allOn = h("button", { hidden: true, onclick: () => this.set({ off: [] }) }, "All heads on");
     p.bars = h("div", { class: "bars", role: "group", "aria-label": "Prediction; choose a class to explain" });
     p.barsTitle = h("div");
@@ -478,7 +486,7 @@ class VitAttention extends HTMLElement {
         ...(d.steps.length ? row("Training", p.step, p.stepText) : [])),
       ...(d.left_out && !d.live ? [h("div", { class: "note", "data-control": "left-out" }, d.left_out)] : []));
     const bars = figure("bars", h("figcaption", { class: "two", "data-control": "prediction" }, p.barsTitle, p.barsHint), p.bars);
-    p.manyBox = figure("many", h("div", { class: "between" }, p.manyTitle, h("span", { class: "chips" }, p.offText, p.allOn)), h("div", { class: "stack" }, ...this.#room(), p.many));
+    p.manyBox = figure("many", p.manyTitle, ...(d.live || this.#state.off.length ? [h("div", { class: "between quiet" }, p.offText, p.allOn)] : []), h("div", { class: "stack" }, ...this.#room(), p.many));
     // What a host puts into the place for paper stands beside the bars, before all else.
     const paper = Boolean(this.querySelector(":scope > [slot=paper]"));
     p.slot = h("slot", { name: "paper", onslotchange: () => paper || (this.#build(), this.#update()) });
@@ -706,7 +714,7 @@ class VitAttention extends HTMLElement {
   // Heads off count in all layers; those of other layers are not seen among the small maps.
   #showOff({ off, layer }) {
     const p = this.#parts, here = off.filter(([l]) => l === layer).length;
-    p.offText.textContent = off.length ? `${off.length} ${off.length > 1 ? "heads" : "head"} off, ${here} in this layer` : "";
+    p.offText.textContent = off.length ? `${off.length} ${off.length > 1 ? "heads" : "head"} off (${here} here)` : "";
     p.offText.title = off.map(([l, head]) => `Layer ${l}, head ${head}`).join("; ");
     p.allOn.hidden = !this.#data.live || !off.length;
   }
