@@ -602,6 +602,32 @@ def put_paper(page):
     page.locator(".paper").wait_for()
 
 
+@pytest.mark.parametrize("first", ["draw.js", "attention.js"])
+def test_the_paper_of_a_notebook_moves_into_its_explorer(visit, digits, model, first):
+    explorer = AttentionExplorer(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    page = visit("about:blank", viewport=LAPTOP)
+    names = [first, *{"draw.js", "attention.js"} - {first}]
+    codes = [base64_text(static_file(name).encode()) for name in names]
+    page.evaluate(
+        """async ([codes, values]) => {
+            const box = document.createElement("div");
+            document.body.append(box);
+            for (const code of codes) { // one child of the box after the other, as ipywidgets does
+                const { default: widget } = await import("data:text/javascript;base64," + code);
+                const el = document.createElement("div"), on = () => {};
+                const model = { get: (name) => values[name], set: on, on, off: on, send: on };
+                await widget.render({ model: { ...model, save_changes: on }, el });
+                box.append(el);
+            }
+        }""",
+        [codes, explorer.get_state()],
+    )
+    page.locator(".paper").wait_for()
+    assert page.locator("vit-attention > vit-pad[slot=paper]").count() == 1
+    paper, words = box(page, "[data-control=paper]"), box(page, "[data-control=prediction]")
+    assert words["x"] > paper["x"] + paper["width"] and words["y"] < paper["y"] + 30
+
+
 @pytest.mark.parametrize("name", ["vit", "cnn"])
 def test_a_fresh_pad_shows_a_grid_or_nothing(visit, name):
     empty = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)

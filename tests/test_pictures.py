@@ -51,6 +51,9 @@ def test_a_map_covers_the_border_and_is_coloured_from_nothing_to_its_largest_sha
     assert outline.levels == [2]  # between darkest and brightest
     assert torch.equal(torch.tensor(digit.images[0].get_array().data), IMAGE[0, 0])
     assert digit.patches[0].get_bbox().bounds == (13.5, -2.5, 16, 16)
+    for axis in digit.xaxis, digit.yaxis:  # rows and columns from 0, in the middle of their cells
+        assert [label.get_text() for label in axis.get_ticklabels()] == ["0", "1"]
+        assert axis.get_ticklocs().tolist() == [5.5, 21.5]
 
 
 def test_distance_is_measured_on_the_image_with_its_border_and_among_places():

@@ -131,7 +131,7 @@ def _write_counts(axis, counts):
     most = (counts - np.diag(np.diag(counts))).max()
     for (row, column), n in np.ndenumerate(counts):
         if n:
-            bright = row == column or n > 0.5 * most
+            bright = row == column or n > 0.46 * most  # from there on black has more contrast
             style = dict(fontsize=7, color="black" if bright else "white")
             axis.text(column, row, n, ha="center", va="center", **style)
 

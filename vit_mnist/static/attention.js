@@ -488,8 +488,8 @@ class VitAttention extends HTMLElement {
     const bars = figure("bars", h("figcaption", { class: "two", "data-control": "prediction" }, p.barsTitle, p.barsHint), p.bars);
     p.manyBox = figure("many", p.manyTitle, ...(d.live || this.#state.off.length ? [h("div", { class: "between quiet" }, p.offText, p.allOn)] : []), h("div", { class: "stack" }, ...this.#room(), p.many));
     // What a host puts into the place for paper stands beside the bars, before all else.
-    const paper = Boolean(this.querySelector(":scope > [slot=paper]"));
-    p.slot = h("slot", { name: "paper", onslotchange: () => paper || (this.#build(), this.#update()) });
+    const put = () => Boolean(this.querySelector(":scope > [slot=paper]")), paper = put();
+    p.slot = h("slot", { name: "paper", onslotchange: () => put() !== paper && (this.#build(), this.#update()) });
     const columns = paper ? [h("div", { style: "grid-area: paper" }, p.slot), bars, p.left, p.manyBox] : [p.left, bars, p.manyBox, p.slot];
     if (paper) p.left.prepend(...p.strip);
     this.shadowRoot.replaceChildren(h("style", {}, STYLE), (p.root = h("div", { class: `root${paper ? " paper" : ""}`, role: "group", "aria-label": d.title, onkeydown: (e) => this.#key(e) },
