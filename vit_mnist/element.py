@@ -391,17 +391,18 @@ def _picture_words(data):
     image = data["images"][data.get("state", {}).get("image", 0)]["title"]
     placed = [layer["heads"] for layer in data["layers"] if layer["keys"]]
     if not placed:
-        return f"The image {image}"
+        return f"the image {image}"
     rows = "a row for each layer, a column for each head"
     if sum(placed) > 64:  # as `AttentionExplorer.picture` chooses
         rows = "a column for each layer, the mean over its heads"
-    return f"What {data['name']} attends to over the image {image}, {rows}"
+    return f"what {data['name']} attends to over the image {image}, {rows}"
 
 
 def _image(data, picture):
     "Write a picture as HTML"
     source = f"data:image/png;base64,{base64_text(picture)}"
-    return f'<img alt="{html.escape(_picture_words(data))}" src="{source}">'
+    words = _picture_words(data)
+    return f'<img alt="{html.escape(words[0].upper() + words[1:])}" src="{source}">'
 
 
 def element_html(
@@ -444,10 +445,13 @@ def page_html(
 ) -> str:  # HTML
     "Write a page that needs nothing else: one file"
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    head = f"{meta}<title>{html.escape(data['title'])}</title><style>{_STYLE}</style>"
-    still = f"<noscript>{_image(data, picture)}</noscript>" if picture else ""
+    head, still = f"{meta}<title>{html.escape(data['title'])}</title><style>{_STYLE}</style>", ""
+    if picture:
+        head += "<noscript><style>.live { display: none }</style></noscript>"
+        said = f"<p>What is seen: {html.escape(_picture_words(data))}, the brighter the more.</p>"
+        still = f"<noscript>{_image(data, picture)}{said}</noscript>"
     made = f'Made with <a href="{_PROJECT}">vit_mnist</a>, a laboratory for Vision Transformers.'
-    words = f"<p>{html.escape(_page_words(data))}</p><footer>{made}</footer>"
+    words = f'<p class="live">{html.escape(_page_words(data))}</p><footer>{made}</footer>'
     body = f"<head>{head}</head><body>{still}{element_html(data)}{words}</body>"
     return f'<!doctype html>\n<html lang="en">{body}</html>\n'
 
