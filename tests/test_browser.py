@@ -15,8 +15,10 @@ import urllib.request
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vit_mnist.element
 from vit_mnist.core import make_generator
@@ -70,6 +72,34 @@ def click_patch(page, row, column, cells=7):
         box["y"] + (row + 0.5) * box["height"] / cells,
     )
     page.mouse.move(0, 0)
+
+
+def give_kernel(page, explorer):
+    "Put an explorer on the page whose questions this process answers, as a notebook's kernel does"
+
+    def kernel(need):
+        answer, attention = explorer._answer(json.loads(need))
+        return json.dumps([answer, base64_text(attention)])
+
+    page.expose_function("kernel", kernel)
+    page.evaluate(
+        """async ([code, values]) => {
+            const { connect } = await import("data:text/javascript;base64," + code);
+            const heard = {}, element = document.createElement("vit-attention");
+            const send = async ({ need }) => {
+                const [answer, text] = JSON.parse(await kernel(JSON.stringify(need)));
+                const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+                const result = { ...need, ...answer };
+                heard["msg:custom"]({ result }, [new DataView(bytes.buffer)]);
+            };
+            document.body.append(element);
+            connect(element, {
+                get: (name) => values[name], set: (name, value) => (values[name] = value),
+                on: (name, f) => (heard[name] = f), off: () => {}, save_changes: () => {}, send,
+            });
+        }""",
+        [base64_text(static_file("attention.js").encode()), explorer.get_state()],
+    )
 
 
 # ---- a saved page
@@ -357,6 +387,370 @@ def test_where_no_script_may_run_there_is_a_picture(visit, saved, tmp_path):
     assert page.locator("vit-attention img").bounding_box()["width"] > 200
 
 
+# ---- as a beginner meets it: words, numbers, scales, room, paper
+
+
+PHONE, LAPTOP = {"width": 360, "height": 740}, {"width": 1366, "height": 768}
+
+
+def box(page, selector):
+    return page.locator(selector).first.bounding_box()
+
+
+def style(page, selector, name):
+    return page.locator(selector).first.evaluate("(e, name) => getComputedStyle(e)[name]", name)
+
+
+def test_help_explains_every_word_and_sign(saved, visit):
+    page = visit(saved[1].as_uri(), viewport=PHONE)
+    words, button = page.locator("[data-control=help-text]"), page.locator("[data-control=help]")
+    assert not words.is_visible()
+    button.focus()
+    page.keyboard.press("Enter")
+    assert words.is_visible() and button.get_attribute("aria-expanded") == "true"
+    terms = {
+        line.split(":")[0]: line.split(":", 1)[1]
+        for line in words.locator("dl > div").all_inner_texts()
+    }
+    assert set(terms) == {
+        *("Patch", "Class token (CLS)", "Query", "Attention", "Layer", "Head", "Patch mean"),
+        *("Tokens without a place", "Uniform", "Rollout", "Relevance"),
+    }
+    assert all(len(sentence) > 20 and sentence.endswith(".") for sentence in terms.values())
+    said = words.inner_text()
+    for sign in "White outline", "Colour of a map", "Orange frame", "Blue lines", "counted from 0":
+        assert sign in said
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    button.click()
+    assert not words.is_visible()
+
+
+@pytest.mark.parametrize("name", ["query", "map"])
+def test_rows_and_columns_are_numbered_where_they_lie(saved, visit, name):
+    page = visit(saved[1].as_uri(), viewport=PHONE)
+    canvas = box(page, f"canvas[data-control={name}]")
+    for axis, start, length in ("rows", "y", "height"), ("columns", "x", "width"):
+        numbers = page.locator(f"[data-axis={name}-{axis}] span")
+        assert numbers.all_inner_texts() == list("0123456")
+        for i, number in enumerate(numbers.all()):
+            at = number.bounding_box()
+            middle = at[start] + at[length] / 2 - canvas[start]
+            assert middle == pytest.approx((i + 0.5) * canvas[length] / 7, abs=1.5)
+    values = torch.tensor(element(page, "e => [...e.map().values]"))
+    row, column = divmod(int(values.argmax()), 7)
+    assert f"row {row}, column {column} (" in text(page)
+
+
+def test_small_maps_say_which_head_or_class_they_show(saved, visit):
+    page = visit(saved[1].as_uri())
+    heads = [t.replace("\n", " ") for t in page.locator("[data-many] > span").all_inner_texts()]
+    assert all(title.startswith(f"Head {i}: ") for i, title in enumerate(heads)) and len(heads) == 4
+    page.get_by_role("button", name="Relevance").click()
+    assert page.locator("[data-many] > span").nth(9).inner_text().startswith("9: ")
+
+
+def scale(page):
+    "The numbers below the map"
+    numbers = page.locator("[data-control=scale] .numbers span").all_inner_texts()
+    return [text.replace("\u00a0", " ") for text in numbers]
+
+
+BRIGHTEST = """e => {
+    const { values } = e.map(), at = values.indexOf(values.reduce((a, b) => Math.max(a, b)));
+    const canvas = e.shadowRoot.querySelector("canvas[data-control=map]"), cell = canvas.width / 7;
+    const [y, x] = [Math.floor(at / 7), at % 7].map((place) => (place + 0.15) * cell);
+    return [...canvas.getContext("2d").getImageData(x, y, 1, 1).data];
+}"""
+
+
+def test_one_scale_for_all_layers_and_heads_or_each_its_own(saved, visit):
+    page = visit(saved[1].as_uri())
+    maps = capture_attention(saved[0].model, saved[0].images[:1])
+    most = max(float(maps.on_grid(layer, "cls")[0].max()) for layer in range(6))
+    element(page, "e => e.set({layer: 0})")
+    own, small = scale(page), page.locator("[data-many='0'] canvas").evaluate("c => c.toDataURL()")
+    assert element(page, BRIGHTEST)[:3] == [254, 232, 56]
+    page.get_by_label("Same scale").check()
+    shared = scale(page)
+    assert own != shared and shared[1:] == [f"{100 * share:.1f} %" for share in (most / 2, most)]
+    colour = element(page, BRIGHTEST)
+    assert colour[0] < 150  # no longer bright
+    assert page.locator("[data-many='0'] canvas").evaluate("c => c.toDataURL()") != small
+    for where in {"layer": 5}, {"head": 3}, {"layer": 2, "query": [3, 3]}, {"query": "cls"}:
+        element(page, "(e, where) => e.set(where)", where)
+        assert (scale(page) == shared) == ("query" not in where or where["query"] == "cls")
+    page.get_by_role("button", name="Relevance").click()
+    shared = scale(page)
+    page.locator(".bar").nth(3).click()
+    assert scale(page) == shared and element(page, "e => e.state.same_scale")
+    page.get_by_label("Same scale").uncheck()
+    assert scale(page) != shared
+
+
+def test_a_scale_has_numbers_and_a_unit(saved, visit):
+    page = visit(saved[1].as_uri())
+    assert scale(page)[0] == "0.0 %" and all(number.endswith(" %") for number in scale(page))
+    assert text(page, "unit") == "Share of attention; uniform: 2.0 %"
+    page.get_by_role("button", name="Rollout").click()
+    assert text(page, "unit").startswith("Share") and scale(page)[2].endswith(" %")
+    page.get_by_role("button", name="Relevance").click()
+    assert text(page, "unit") == "Attention × gradient of the logit"
+    assert 0 < float(scale(page)[1]) < float(scale(page)[2])
+
+
+def test_a_class_that_is_pressed_is_explained_or_nothing_happens(visit, saved, digits, tmp_path):
+    page = visit(saved[1].as_uri())
+    page.locator(".bar").nth(3).click()
+    assert "Relevance for 3" in text(page)
+    assert element(page, "e => [e.state.method, e.state.target]") == ["relevance", 3]
+    explorer = AttentionExplorer(
+        saved[0].model, digits.images[:1], methods=["attention", "rollout"]
+    )
+    page = visit(explorer.save(tmp_path / "page.html").as_uri())
+    before, words = element(page, "e => e.state"), text(page)
+    page.locator(".bar").nth(3).click()
+    assert (element(page, "e => e.state"), text(page)) == (before, words)
+    assert page.locator(".bar").first.evaluate("e => [e.tagName, e.tabIndex]") == ["DIV", -1]
+
+
+def test_a_head_that_is_off_looks_off_and_all_layers_are_counted(visit, saved, digits, tmp_path):
+    explorer = AttentionExplorer(saved[0].model, digits.images[:1])
+    explorer.off, explorer.head = [(5, 1), (2, 0), (0, 3)], 1
+    page = visit(explorer.save(tmp_path / "page.html").as_uri())
+    canvas = "canvas[data-control=map]"
+    assert float(style(page, canvas, "opacity")) < 0.4
+    assert text(page, "head-off") == "Head 1 is off" and "switched off" in text(page)
+    assert text(page, "off") == "3 heads off (1 here)"
+    element(page, "e => e.set({head: null})")
+    assert "mean of all heads (1 of them off)" in text(page)
+    assert float(style(page, canvas, "opacity")) == 1
+    assert not page.locator("[data-control=head-off]").is_visible()
+
+
+def test_switches_of_heads_are_large_and_all_on_is_offered_where_one_is_off(visit, digits, model):
+    page = visit("about:blank", viewport=PHONE, has_touch=True)
+    give_kernel(page, AttentionExplorer(model, digits.images[:1]))
+    switch, all_on = (
+        page.locator("[data-switch='2']"),
+        page.get_by_role("button", name="All heads on"),
+    )
+    switch.wait_for()
+    assert switch.inner_text() == "Switch off" and not all_on.is_visible()
+    assert box(page, "[data-switch='2']")["height"] >= 24
+    assert box(page, "[data-switch='2']")["width"] >= 60
+    assert float(style(page, "[data-switch='2']", "fontSize")[:-2]) >= 14
+    assert switch.evaluate("e => e.scrollWidth <= e.clientWidth")
+    switch.tap()
+    page.get_by_role("button", name="Switch head 2 of layer 5 on").wait_for()
+    assert page.locator("[data-many='2']").inner_text().endswith("off")
+    all_on.tap()
+    page.get_by_role("button", name="Switch head 2 of layer 5 off").wait_for()
+    assert not all_on.is_visible()
+
+
+PLACES = """e => [...e.shadowRoot.querySelectorAll(
+    '.label, .controls, .between, .bars, .stack, canvas[data-control]')].map((node) => {
+        const { top, height } = node.getBoundingClientRect();
+        return [Math.round(top), Math.round(height)];
+    }).concat([[0, Math.round(e.getBoundingClientRect().height)]])"""
+
+
+@pytest.mark.parametrize("width", [1366, 700, 640, 360])
+def test_nothing_moves_when_method_layer_or_heads_change(visit, digits, model, width):
+    page = visit("about:blank", viewport={"width": width, "height": 768})
+    give_kernel(page, AttentionExplorer(model, digits.images, digits.labels))
+    page.locator("[data-switch='2']").wait_for()
+    before = element(page, PLACES)
+    for state in (
+        *({"method": "rollout"}, {"method": "relevance"}, {"target": 3}, {"method": "attention"}),
+        *({"head": 1}, {"layer": 0}, {"query": [6, 6]}, {"off": [[0, 1], [5, 3]]}, {"head": None}),
+        *({"method": "relevance", "same_scale": True}, {"image": 2}, {"off": []}),
+    ):
+        element(page, "(e, state) => e.set(state)", state)
+        page.wait_for_function("document.querySelector('vit-attention').map().values")
+        assert element(page, PLACES) == before, state
+
+
+@pytest.mark.parametrize("width, height", [(1366, 768), (640, 800)])
+def test_paper_and_prediction_stand_side_by_side(visit, digits, model, tmp_path, width, height):
+    explorer = AttentionExplorer(model, digits.images, digits.labels)
+    page = visit(
+        explorer.save(tmp_path / "p.html").as_uri(), viewport={"width": width, "height": height}
+    )
+    put_paper(page)
+    paper, bars = box(page, "[data-control=paper]"), box(page, ".bars")
+    assert bars["x"] >= paper["x"] + paper["width"] and abs(bars["y"] - paper["y"]) < 60
+    assert max(each["y"] + each["height"] for each in (paper, bars)) <= height
+    assert paper["width"] >= min(400, 0.55 * width) and paper["width"] == paper["height"]
+    page.set_viewport_size(PHONE)
+    paper, bars = box(page, "[data-control=paper]"), box(page, ".bars")
+    assert bars["y"] > paper["y"] + paper["height"] and paper["width"] > 280
+    assert box(page, "canvas[data-control=query]")["y"] > bars["y"]
+
+
+def put_paper(page):
+    "Put a pad into the place that the explorer has for it"
+    page.evaluate(
+        """async code => {
+            await import("data:text/javascript;base64," + code);
+            const pad = document.createElement("vit-pad");
+            pad.slot = "paper";
+            document.querySelector("vit-attention").append(pad);
+        }""",
+        base64_text(static_file("draw.js").encode()),
+    )
+    page.locator(".paper").wait_for()
+
+
+@pytest.mark.parametrize("first", ["draw.js", "attention.js"])
+def test_the_paper_of_a_notebook_moves_into_its_explorer(visit, digits, model, first):
+    explorer = AttentionExplorer(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    page = visit("about:blank", viewport=LAPTOP)
+    names = [first, *{"draw.js", "attention.js"} - {first}]
+    codes = [base64_text(static_file(name).encode()) for name in names]
+    page.evaluate(
+        """async ([codes, values]) => {
+            const box = document.createElement("div");
+            document.body.append(box);
+            for (const code of codes) { // one child of the box after the other, as ipywidgets does
+                const { default: widget } = await import("data:text/javascript;base64," + code);
+                const el = document.createElement("div"), on = () => {};
+                const model = { get: (name) => values[name], set: on, on, off: on, send: on };
+                await widget.render({ model: { ...model, save_changes: on }, el });
+                box.append(el);
+            }
+        }""",
+        [codes, explorer.get_state()],
+    )
+    page.locator(".paper").wait_for()
+    assert page.locator("vit-attention > vit-pad[slot=paper]").count() == 1
+    paper, words = box(page, "[data-control=paper]"), box(page, "[data-control=prediction]")
+    assert words["x"] > paper["x"] + paper["width"] and words["y"] < paper["y"] + 30
+
+
+@pytest.mark.parametrize("name", ["vit", "cnn"])
+def test_a_fresh_pad_shows_a_grid_or_nothing(visit, name):
+    empty = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    explorer = AttentionExplorer(create_model(name, seed=0).eval(), empty)
+    page = visit("about:blank", viewport=LAPTOP)
+    give_kernel(page, explorer)
+    page.get_by_text("Nothing is drawn yet.").wait_for()
+    assert page.locator("canvas[data-control=query]").is_visible() == (name == "vit")
+    assert not page.get_by_role("button", name="All heads on").is_visible()
+    if name == "cnn":
+        assert box(page, "vit-attention")["height"] < 300
+        put_paper(page)
+        paper = box(page, "[data-control=paper]")
+        assert box(page, "vit-attention")["height"] < paper["height"] + 300
+    page.evaluate("document.querySelector('vit-attention').set({ off: [] })")
+    assert text(page, "prediction") == "The prediction appears here."
+
+
+def test_a_page_without_javascript_shows_a_picture_and_says_what_is_seen(visit, saved):
+    page = visit(saved[1].as_uri(), java_script_enabled=False)
+    picture = page.get_by_role("img")
+    assert picture.bounding_box()["width"] > 200
+    assert picture.get_attribute("alt").startswith("What vit attends to over the image 7, a row")
+    (words,) = [each for each in page.locator("p").all() if each.is_visible()]
+    assert words.inner_text().startswith(
+        "What is seen: what vit attends to over the image 7, a row"
+    )
+    assert page.get_by_role("link", name="vit_mnist").get_attribute("href").startswith("https://")
+    page = visit(saved[1].as_uri())
+    assert page.locator("img").count() == 0 and page.locator("body > p").is_visible()
+    assert "on the left the image in patches" in page.locator("body > p").inner_text()
+
+
+def test_bars_and_scales_are_printed_and_seen_in_high_contrast(visit, saved):
+    page = visit(saved[1].as_uri())
+    page.get_by_role("button", name="Relevance").click()
+    page.emulate_media(media="print")
+    for part in ".fill", ".track", "[data-control=scale] i":
+        assert style(page, part, "printColorAdjust") == "exact"
+    page.emulate_media(media="screen", forced_colors="active")
+    canvas = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert style(page, ".bar.said .fill", "backgroundColor") != canvas
+    assert "gradient" in style(page, "[data-control=scale] i", "backgroundImage")
+    assert style(page, ".track", "borderTopStyle") == "solid"
+    chosen, other = "button[aria-pressed=true]", "button[aria-pressed=false]"
+    for area in "[aria-label=Method]", ".bars", ".strip", ".many":
+        outlines = [style(page, f"{area} {each}", "outlineStyle") for each in (chosen, other)]
+        assert outlines == ["solid", "none"], area
+
+
+def test_a_picture_that_may_not_be_saved_is_shown_instead(visit, saved, tmp_path):
+    page_html = saved[1].read_text().replace("&", "&amp;").replace('"', "&quot;")
+    for sandbox, said in (
+        ("allow-scripts", "neither copy nor save"),
+        (
+            "allow-scripts allow-same-origin allow-downloads",
+            "Saved as attention.png.",
+        ),
+    ):
+        (tmp_path / "page.html").write_text(
+            f'<!doctype html><iframe sandbox="{sandbox}" width=900 height=900 srcdoc="'
+            f'{page_html}"></iframe>'
+        )
+        page = visit((tmp_path / "page.html").as_uri())
+        frame = page.frame_locator("iframe")
+        frame.locator("vit-attention").evaluate(
+            "() => { if (navigator.clipboard) navigator.clipboard.write = () => Promise.reject(); }"
+        )
+        frame.get_by_role("button", name="Copy as PNG").click()
+        frame.get_by_text(said).wait_for()
+        shown = frame.locator(".copied img")
+        assert shown.count() == ("neither" in said)
+        if shown.count():
+            assert shown.bounding_box()["width"] > 300 and "Layer 5" in shown.get_attribute("alt")
+
+
+def test_the_grid_over_a_digit_is_seen_on_a_narrow_coarse_screen(visit, saved, tmp_path):
+    page = visit(saved[1].as_uri(), viewport=PHONE, device_scale_factor=1)
+    canvas = page.locator("canvas[data-control=query]")
+    canvas.screenshot(path=tmp_path / "shot.png")
+    pixels = torch.from_numpy(np.array(Image.open(tmp_path / "shot.png").convert("RGB"))).float()
+    row = pixels[4]  # above the digit: paper and lines
+    lines = row[:, 0] < 200
+    starts = (lines[1:] & ~lines[:-1]).sum().item()
+    assert starts >= 6 and row[:, 2].min() > 200  # blue on white
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_have_contrast(visit, saved, scheme):
+    page = visit(saved[1].as_uri(), color_scheme=scheme)
+    page.locator("[data-control=help]").click()
+    for part in ".quiet", "figcaption", ".axes span", ".help dd", "[data-many] > span", ".label":
+        ink, paper = (
+            page.locator(part).first.evaluate(
+                """(node, which) => {
+                    const c = document.createElement("canvas").getContext("2d");
+                    const { backgroundColor } = getComputedStyle(document.documentElement);
+                    const { color } = getComputedStyle(node);
+                    for (const colour of [backgroundColor, ...(which === "ink" ? [color] : [])])
+                        (c.fillStyle = colour), c.fillRect(0, 0, 1, 1);
+                    return [...c.getImageData(0, 0, 1, 1).data].slice(0, 3);
+                }""",
+                which,
+            )
+            for which in ("ink", "paper")
+        )
+        assert contrast(ink, paper) >= 4.5, (part, ink, paper)
+
+
+def contrast(one, two):
+    "WCAG's ratio of two colours, from 1 to 21"
+
+    def luminance(colour):
+        linear = [
+            v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
+            for v in (value / 255 for value in colour)
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    bright, dark = sorted((luminance(one), luminance(two)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
 # ---- a model of another make, photographs that are not square
 
 
@@ -439,30 +833,8 @@ def test_a_small_page_says_what_it_left_out_and_a_kernel_brings_it(
     found = torch.tensor(element(page, read, {"head": None}))
     assert (found - true).abs().max() < 1e-3
 
-    def kernel(need):
-        answer, attention = explorer._answer(json.loads(need))
-        return json.dumps([answer, base64_text(attention)])
-
-    page.expose_function("kernel", kernel)
     element(page, "e => e.remove()")
-    page.evaluate(
-        """async ([code, values]) => {
-            const { connect } = await import("data:text/javascript;base64," + code);
-            const heard = {}, element = document.createElement("vit-attention");
-            const send = async ({ need }) => {
-                const [answer, text] = JSON.parse(await kernel(JSON.stringify(need)));
-                const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-                const result = { ...need, ...answer };
-                heard["msg:custom"]({ result }, [new DataView(bytes.buffer)]);
-            };
-            document.body.append(element);
-            connect(element, {
-                get: (name) => values[name], set: (name, value) => (values[name] = value),
-                on: (name, f) => (heard[name] = f), off: () => {}, save_changes: () => {}, send,
-            });
-        }""",
-        [base64_text(static_file("attention.js").encode()), explorer.get_state()],
-    )
+    give_kernel(page, explorer)
     element(page, "e => e.set({query: [3, 5], head: 2})")
     page.wait_for_function("document.querySelector('vit-attention').read()")
     found = torch.tensor(element(page, read, {}))

@@ -115,6 +115,8 @@ def test_patches_are_numbered_row_by_row_without_scales():
     assert all(len(axis.get_xticks()) == 0 == len(axis.get_yticks()) for axis in axes)
     assert torch.equal(torch.as_tensor(axes[1].images[0].get_array()), image[0, :14, 14:])
     assert {axis.images[0].get_clim() for axis in axes} == {(0, image.max().item())}
+    (rim,) = axes[0].texts[0].get_path_effects()  # red on white, whatever lies below
+    assert (axes[0].texts[0].get_color(), rim._gc["foreground"]) == ("#b00020", "white")
 
 
 def test_no_home_is_a_line(monkeypatch):

@@ -243,7 +243,7 @@ def test_explanations_take_the_other_class_as_target(model, split):
     for name, images in ("plot_why", split.images[:1]), ("plot_explanations", split.images[0]):
         with pytest.warns(DeprecationWarning, match="target is now other"):
             fig = find(f"explanation.{name}")(model, images, target=8)
-        assert any(axis.get_title().startswith("why not 8") for axis in fig.axes), name
+        assert any(axis.get_title().startswith("Why not 8") for axis in fig.axes), name
 
 
 def test_pictures_of_attention_take_images_first(model, split):

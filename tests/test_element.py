@@ -24,8 +24,9 @@ from vit_mnist.element import (
     page_html,
     query_rows,
 )
-from vit_mnist.explanation import explain
+from vit_mnist.explanation import explain, list_methods
 from vit_mnist.maps import capture_attention
+from vit_mnist.methods import METHODS
 from vit_mnist.model import about, create_model
 
 IMAGES = load_data().test.images[:2]
@@ -64,6 +65,17 @@ def test_maps_of_a_model_with_a_border_are_on_pixels(model):
     assert method_facts(model, ["input_x_gradient"])[0]["title"] == "Input x gradient"
 
 
+def test_values_have_units_and_attention_its_uniform_share(model):
+    names = [name for name in METHODS if name not in ("random", "centre")]
+    fit = [name for name in names if name in list_methods(model, IMAGES)]
+    assert all(method["unit"][0].isupper() for method in method_facts(model, fit))
+    (attention,) = method_facts(model, ["attention"])
+    assert attention["share"] and not method_facts(model, ["occlusion"])[0]["share"]
+    maps = capture_attention(model, IMAGES[:1])
+    uniform = [1 / attention.probs.shape[-1] for attention in maps]
+    assert [layer["uniform"] for layer in model_facts(model, IMAGES)["layers"]] == uniform
+
+
 def test_images_are_gray_bytes_floats_stretched_from_black_to_white():
     floats = torch.tensor([[[[-1.0, 0], [1, 3]]]])
     (facts,) = image_facts(floats, labels=torch.tensor([1]), classes=("bag", "coat"))
@@ -78,13 +90,18 @@ def test_a_page_holds_its_data_and_asks_for_nothing_else(model):
     title = "a <b> & </script>"
     data = explorer_data(model, IMAGES, [7, 2], title=title, methods=["ink"])
     page = page_html(data)
-    assert not re.findall(r"""(?:src|href)=["'](?!data:)|@import|url\(""", page)
+    linked = page.replace('<a href="https://', "")  # a link asks for nothing until it is pressed
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)|@import|url\(""", linked)
     (held,) = re.findall(r'<script type="application/json">(.*?)</script>', page)
     assert json.loads(held) == json.loads(json.dumps(data)) and json.loads(held)["title"] == title
     assert page.count("<title>a &lt;b&gt; &amp; &lt;/script&gt;</title>") == 1
     still = element_html(data, picture=b"png", script=False)
     assert f'src="data:image/png;base64,{base64.b64encode(b"png").decode()}"' in still
     assert "module" in page and "module" not in still
+    assert (
+        f'<img alt="What {data["name"]} attends to over the image 7, a row for each layer' in still
+    )
+    assert "What is seen: on the left the image in patches" in page and ">vit_mnist</a>" in page
     with pytest.raises(ValueError, match="not JSON compliant"):
         element_html({**data, "results": float("nan")})
 

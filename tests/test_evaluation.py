@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -49,25 +50,53 @@ def test_the_interval_is_wilsons(evaluation, confidence, z):
 def test_mistakes_alone_are_coloured_and_all_counts_are_written(evaluation):
     axis, bar = plot_confusion(evaluation).axes
     (shown,) = axis.images
-    assert (~shown.get_array().mask).nonzero()[0].tolist() == [0, 1]
-    assert (shown.get_clim(), shown.cmap.name) == ((0, 1), "cividis_r")  # the more, the darker
+    assert shown.get_array().mask.tolist() == np.eye(4, dtype=bool).tolist()  # the right have none
+    assert (shown.get_clim(), shown.cmap.name) == ((0, 1), "cividis")  # the more, the brighter
     written = {text.get_position(): (text.get_text(), text.get_color()) for text in axis.texts}
-    correct, mistaken = ("1", "gray"), ("1", "white")
+    correct, mistaken = ("1", "black"), ("1", "black")
     assert written == {(0, 0): correct, (1, 0): mistaken, (0, 1): mistaken, (2, 2): correct}
     labels = axis.get_xlabel(), axis.get_ylabel(), bar.get_ylabel()
     assert labels == ("predicted class", "true class", "mistakes")
     assert axis.get_xticklabels()[0].get_rotation() == 90  # "none" is long
 
 
+def luminance(colour):
+    "WCAG's relative luminance of a colour, 0 to 1"
+    values = np.array(colour[:3])
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_frequent_mistakes_are_named_and_every_count_can_be_read():
+    counts = np.diag([90, 90, 90, 90])
+    counts[0, 1], counts[3, 2], counts[2, 0], counts[1, 3] = 9, 4, 2, 1
+    labels, predicted = (
+        torch.tensor(np.repeat(each.ravel(), counts.ravel())) for each in np.indices((4, 4))
+    )
+    split = Split(torch.zeros(len(labels), 1, 28, 28, dtype=torch.uint8), labels, tuple("abcd"))
+    shares = torch.nn.functional.one_hot(predicted, 4).float()
+    axis = plot_confusion(Evaluation(split, shares, 0.5)).axes[0]
+    often = "Most often: a as b (9), d as c (4), c as a (2)"
+    assert axis.get_title() == f"16 mistakes in 376 images\n{often}"
+    (shown,) = axis.images
+    for text in axis.texts:
+        column, row = text.get_position()
+        on_map = shown.to_rgba(shown.get_array())[row, column]
+        fill = luminance(axis.get_facecolor() if row == column else on_map)
+        ink = luminance({"black": (0, 0, 0), "white": (1, 1, 1)}[text.get_color()])
+        assert (max(ink, fill) + 0.05) / (min(ink, fill) + 0.05) > 4.5, (row, column)
+    assert len(axis.texts) == 8
+
+
 def test_without_a_mistake_the_colours_still_begin_at_0():
     perfect = Evaluation(SPLIT.take(1), SHARES[:1], 0.5)
     (shown,) = plot_confusion(perfect).axes[0].images
-    assert shown.get_array().mask.all() and shown.get_clim() == (0, 1)
+    assert not shown.get_array().any() and shown.get_clim() == (0, 1)
 
 
 def test_the_worst_mistake_comes_first_with_both_classes(evaluation):
     fig = plot_mistakes(evaluation, n=1)
-    assert fig._suptitle.get_text() == "the worst 1 of 2 mistakes"
+    assert fig._suptitle.get_text() == "The worst 1 of 2 mistakes"
     assert fig.axes[0].get_title() == "a, predicted b\n60 %"
     assert fig.axes[0].images[0].get_array().max() == 1 and not fig.axes[1].images
 

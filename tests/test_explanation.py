@@ -199,7 +199,7 @@ def test_parameters_of_the_version_before_are_accepted():
         assert torch.equal(patch_order(heat=maps, patch_size=14), patch_order(maps, 14))
     with pytest.warns(DeprecationWarning, match="target is now other"):
         fig = plot_why(load_pretrained("explain"), digits()[:1], target=3)
-    assert fig.axes[2].get_title().startswith("why not 3 ")
+    assert fig.axes[2].get_title().startswith("Why not 3 ")
 
 
 def test_a_method_that_is_not_measured_says_so(monkeypatch):

@@ -66,6 +66,33 @@ def test_a_saved_page_replaces_the_one_before_and_its_path_comes_back(explorer, 
         explorer.save(path / "below")
 
 
+def test_what_a_page_leaves_out_is_said_on_it_and_by_save(explorer, tmp_path, capsys, monkeypatch):
+    data = held(explorer.save(tmp_path / "all.html").read_text())
+    assert (len(data["images"]), data["left_out"], capsys.readouterr().out) == (3, "", "")
+    data = held(explorer.save(tmp_path / "two.html", images=2).read_text())
+    assert data["left_out"] == "This page holds the first 2 of 3 images."
+    said = f"{tmp_path / 'two.html'} holds the first 2 of 3 images; images=3 keeps all\n"
+    assert capsys.readouterr().out == said
+    sizes = [len(json.dumps(result)) for result in data["results"]]
+    one = sizes[0] + len(data["images"][0]["pixels"])
+    monkeypatch.setattr("vit_mnist.explorer._page_bytes", 2.5 * one)
+    assert len(held(explorer.save(tmp_path / "fits.html").read_text())["images"]) == 2
+    monkeypatch.setattr("vit_mnist.explorer._page_bytes", 1)
+    explorer.image = 2
+    page = explorer.save(tmp_path / "one.html").read_text()
+    assert held(page)["state"]["image"] == 0 and 'alt="What vit attends to over the image 7' in page
+    with pytest.raises(UserError, match="images must be at least 1, not 0"):
+        explorer.save(tmp_path / "none.html", images=0)
+
+
+def test_its_repr_says_where_it_stands_in_the_numbers_of_the_page(explorer):
+    assert repr(explorer).endswith("3 images; image 0, layer 2, mean of all heads, class token")
+    explorer.image, explorer.head, explorer.query = 1, 0, (2, 3)
+    assert repr(explorer).endswith("image 1, layer 2, head 0, patch (2, 3)")
+    explorer.method = "relevance"
+    assert repr(explorer).endswith("image 1, relevance")
+
+
 @pytest.mark.parametrize(
     "name, value, message",
     [
@@ -126,7 +153,7 @@ def test_the_page_is_answered_and_told_of_a_new_image_and_may_move_by_itself(exp
         "rollout",
         (1, 2),
     )
-    shared = {"image", "layer", "head", "query", "method", "target", "step", "off"}
+    shared = {"image", "layer", "head", "query", "method", "target", "step", "off", "same_scale"}
     assert shared <= set(explorer.get_state())
 
 

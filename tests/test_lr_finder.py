@@ -78,7 +78,7 @@ def test_the_picture_shows_the_loss_by_rate_and_marks_a_suggestion(suggestion):
     assert (list(curve.get_xdata()), list(curve.get_ydata())) == (rates, losses)
     assert axis.get_xscale() == "log" and axis.get_yscale() == "linear"
     assert axis.get_ylim() == pytest.approx((1.4, 2.6))  # where it falls, not where it explodes
-    assert (axis.get_xlabel(), axis.get_title()) == ("learning rate", "learning rate finder")
+    assert (axis.get_xlabel(), axis.get_title()) == ("learning rate", "Learning rate finder")
     legend = axis.get_legend() and [text.get_text() for text in axis.get_legend().get_texts()]
     assert [list(mark.get_xdata()) for mark in marks] == ([[0.0123] * 2] if suggestion else [])
     assert legend == (["suggestion: 0.01"] if suggestion else None)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from vit_mnist.core import UserError
 from vit_mnist.digits import prepare_digit
-from vit_mnist.model import create_model
+from vit_mnist.model import create_model, declare
 from vit_mnist.pad import DigitPad
 
 STROKE = np.zeros((140, 140), np.uint8)
@@ -57,8 +58,20 @@ def test_kept_drawings_are_counted_and_named(pad):
         assert repr(pad) == f"DigitPad: {count} drawings kept"
     assert torch.equal(pad.keep(label=7), prepare_digit(STROKE))
     images = held(pad)["images"]
-    assert [image["title"] for image in images] == ["drawing", "drawn 1", "drawn 2", "drawn 3"]
+    said = int(pad.explorer.probs.argmax())
+    names = [f"{said} (drawing 1)", f"{said} (drawing 2)", "7 (drawing 3)"]
+    assert [image["title"] for image in images] == ["drawing", *names]
     assert [image["label"] for image in images] == [None, None, None, 7]
+
+
+def test_drawings_for_a_model_without_classes_are_numbered():
+    one = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 1)).eval()
+    pad = DigitPad(declare(one, normalise=(0.13, 0.31)), methods=["ink"])
+    pad.draw(STROKE)
+    pad.keep()
+    with pytest.raises(UserError, match="labels must be a class from 0 to 1, not"):
+        pad.keep(label=12)
+    assert [image["title"] for image in held(pad)["images"]] == ["drawing", "drawing 1"]
 
 
 def test_nothing_to_keep_is_told_to_the_page_which_may_go_on(pad):

@@ -47,10 +47,13 @@ def test_a_map_covers_the_border_and_is_coloured_from_nothing_to_its_largest_sha
     assert (shown.get_clim(), shown.cmap.name) == ((0, 0.5), "cividis")
     assert shown.get_extent() == [-2.5, 29.5, 29.5, -2.5]  # two pixels more on each side
     assert (axis.get_xlim(), axis.get_ylim()) == ((-0.5, 27.5), (27.5, -0.5))
-    assert (axis.get_title(), axis.texts[0].get_text()) == ("head 0\n50 %", "layer 0")
+    assert (axis.get_title(), axis.texts[0].get_text()) == ("Head 0\n50 %", "Layer 0")
     assert outline.levels == [2]  # between darkest and brightest
     assert torch.equal(torch.tensor(digit.images[0].get_array().data), IMAGE[0, 0])
     assert digit.patches[0].get_bbox().bounds == (13.5, -2.5, 16, 16)
+    for axis in digit.xaxis, digit.yaxis:  # rows and columns from 0, in the middle of their cells
+        assert [label.get_text() for label in axis.get_ticklabels()] == ["0", "1"]
+        assert axis.get_ticklocs().tolist() == [5.5, 21.5]
 
 
 def test_distance_is_measured_on_the_image_with_its_border_and_among_places():
@@ -72,7 +75,7 @@ def test_the_mean_of_a_class_says_which_layer_and_head():
     assert last == "Mean attention of the last layer over 4 images"
     fig = plot_class_attention(model, split, layer=0)
     assert fig._suptitle.get_text() == "Mean attention of layer 0 over 4 images"
-    assert [fig.axes[10 * row].texts[0].get_text() for row in (1, 4)] == ["head 0", "head 3"]
+    assert [fig.axes[10 * row].texts[0].get_text() for row in (1, 4)] == ["Head 0", "Head 3"]
     assert torch.equal(torch.tensor(fig.axes[2].images[0].get_array().data), split.images[1, 0])
 
 

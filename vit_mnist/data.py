@@ -404,6 +404,8 @@ def plot_patches(
     size: float = 3.0,  # width of the picture, inches
 ):
     "Draw a digit cut into numbered patches; raise `UserError` if they don't fit"
+    from matplotlib import patheffects  # with matplotlib, as late as in `figure`
+
     image, side = image.squeeze(), image.shape[-1]
     if patch_size < 1 or side % patch_size:
         wanted = f"patch_size must divide the image's {side} pixels"
@@ -411,10 +413,11 @@ def plot_patches(
     n = side // patch_size
     fig, axes = figure(n, n, size / n, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
     patches = image.unfold(0, patch_size, patch_size).unfold(1, patch_size, patch_size)
-    number = {"va": "top", "fontsize": min(9, 40 / n), "color": "tab:red"}
+    number = {"va": "top", "fontsize": min(9, 40 / n), "color": "#b00020", "weight": "bold"}
+    rim = [patheffects.withStroke(linewidth=2.5, foreground="white")]  # readable on ink, too
     for i, (axis, patch) in enumerate(zip(axes.flat, patches.flatten(0, 1))):
         axis.imshow(patch, cmap="gray_r", vmin=0, vmax=image.max())
-        axis.text(0.05, 0.95, i, transform=axis.transAxes, **number)
+        axis.text(0.05, 0.95, i, transform=axis.transAxes, path_effects=rim, **number)
         axis.set(xticks=[], yticks=[])
     return fig
 

@@ -69,6 +69,7 @@ def _layer_facts(attention, layout):
         "queries": queries.grid,
         "keys": keys.grid,
         "rest": layout.sums == "keys" and bool(keys.before + keys.after),
+        "uniform": 1 / attention.weights.shape[-1] if layout.sums == "keys" else None,
         "note": None if keys.grid else note,
         "block": None,  # all is stored
     }
@@ -242,6 +243,20 @@ def image_facts(
 
 # %% ../nbs/70_element.ipynb #90d521c4
 DEFAULT_METHODS = "attention", "rollout", "relevance"
+_by_gradient = "Attention × gradient of the logit"
+_units = {  # of a method's values; those of a method of your own are not known
+    "attention": "Share of attention",
+    "value_attention": "Attention × length of the values",
+    "grad_attention": _by_gradient,
+    "rollout": "Share of the answer's sources",
+    "relevance": _by_gradient,
+    "grad_rollout": "Share of the answer's sources",
+    "legrad": "Gradient of the logit by attention",
+    "gradient": "Gradient of the logit by pixel",
+    **dict.fromkeys(["input_x_gradient", "integrated_gradients", "gradcam"], "Part of the logit"),
+    "occlusion": "What the logit loses",
+    "ink": "Brightness",
+}
 
 # %% ../nbs/70_element.ipynb #0a8387dd
 def method_facts(
@@ -259,6 +274,8 @@ def method_facts(
             "title": name.replace("_", " ").capitalize(),
             "about": METHODS[name].shows,
             "targets": METHODS[name].class_specific,
+            "unit": _units.get(name, ""),
+            "share": _units.get(name, "").startswith("Share"),  # written in per cent
         }
         for name in names
     ]
@@ -369,6 +386,25 @@ def static_file(
     return (files("vit_mnist") / "static" / name).read_text(encoding="utf-8")
 
 # %% ../nbs/70_element.ipynb #52d8a18e
+def _picture_words(data):
+    "Say what the still picture shows"
+    image = data["images"][data.get("state", {}).get("image", 0)]["title"]
+    placed = [layer["heads"] for layer in data["layers"] if layer["keys"]]
+    if not placed:
+        return f"the image {image}"
+    rows = "a row for each layer, a column for each head"
+    if sum(placed) > 64:  # as `AttentionExplorer.picture` chooses
+        rows = "a column for each layer, the mean over its heads"
+    return f"what {data['name']} attends to over the image {image}, {rows}"
+
+
+def _image(data, picture):
+    "Write a picture as HTML"
+    source = f"data:image/png;base64,{base64_text(picture)}"
+    words = _picture_words(data)
+    return f'<img alt="{html.escape(words[0].upper() + words[1:])}" src="{source}">'
+
+
 def element_html(
     data: dict,  # from `explorer_data`, with results
     picture: bytes = None,  # PNG, seen where no script may run
@@ -376,10 +412,7 @@ def element_html(
 ) -> str:  # HTML
     "Write the element with its data, to stand anywhere in a page"
     inside = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    image, code = "", ""
-    if picture:
-        source = f"data:image/png;base64,{base64_text(picture)}"
-        image = f'<img alt="{html.escape(data["title"])}" src="{source}">'
+    image, code = _image(data, picture) if picture else "", ""
     if script:
         safe = static_file("attention.js").replace("</", "<\\/")
         code = f'<script type="module">{safe}</script>'
@@ -389,17 +422,37 @@ def element_html(
 # %% ../nbs/70_element.ipynb #0f1161ff
 _STYLE = (
     ":root { color-scheme: light dark; background: Canvas; color: CanvasText } "
-    "body { margin: 0 auto; max-width: 860px; padding: 12px }"
+    "body { margin: 0 auto; max-width: 960px; padding: 12px } "
+    "p, footer { font: 14px/1.45 system-ui, sans-serif; padding: 0 4px } "
+    "img { max-width: 100% }"
 )
+_PROJECT = "https://github.com/vit-mnist/vit-mnist"
+
+
+def _page_words(data):
+    "Say what is seen on a page"
+    name, probabilities = data["name"], "The bars are its probabilities of the classes."
+    if any(layer["keys"] for layer in data["layers"]):
+        seen = "on the left the image in patches, on the right what a chosen token of {} attends to"
+        return f"What is seen: {seen.format(name)}, the brighter the more. {probabilities}"
+    where = ", and where the image speaks for its answer" if data["methods"] else ""
+    return f"What is seen: an image as {name} gets it{where}. {probabilities}"
 
 
 def page_html(
     data: dict,  # from `explorer_data`, with results
+    picture: bytes = None,  # PNG, seen where no script may run
 ) -> str:  # HTML
     "Write a page that needs nothing else: one file"
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    head = f"{meta}<title>{html.escape(data['title'])}</title><style>{_STYLE}</style>"
-    body = f"<head>{head}</head><body>{element_html(data)}</body>"
+    head, still = f"{meta}<title>{html.escape(data['title'])}</title><style>{_STYLE}</style>", ""
+    if picture:
+        head += "<noscript><style>.live { display: none }</style></noscript>"
+        said = f"<p>What is seen: {html.escape(_picture_words(data))}, the brighter the more.</p>"
+        still = f"<noscript>{_image(data, picture)}{said}</noscript>"
+    made = f'Made with <a href="{_PROJECT}">vit_mnist</a>, a laboratory for Vision Transformers.'
+    words = f'<p class="live">{html.escape(_page_words(data))}</p><footer>{made}</footer>'
+    body = f"<head>{head}</head><body>{still}{element_html(data)}{words}</body>"
     return f'<!doctype html>\n<html lang="en">{body}</html>\n'
 
 # %% ../nbs/70_element.ipynb #3f3ba11f

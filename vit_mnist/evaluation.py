@@ -6,7 +6,7 @@
 __all__ = ['Evaluation', 'evaluate', 'plot_confusion', 'plot_mistakes']
 
 # %% ../nbs/60_evaluation.ipynb #bca06012
-import math, warnings
+import math, textwrap, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,31 +126,41 @@ def _repr_html_(self: Evaluation) -> str:
     return f"<p>{self!r}</p>{table}"
 
 # %% ../nbs/60_evaluation.ipynb #50653a18
-def _write_counts(axis, counts, mistakes):
+def _write_counts(axis, counts):
     "Write each count that is not zero into its cell, in a colour that can be read there"
+    most = (counts - np.diag(np.diag(counts))).max()
     for (row, column), n in np.ndenumerate(counts):
-        if not n:
-            continue
-        on_dark = mistakes[row, column] > 0.6 * mistakes.max()
-        color = "white" if on_dark else "gray" if row == column else "black"
-        axis.text(column, row, n, ha="center", va="center", fontsize=7, color=color)
+        if n:
+            bright = row == column or n > 0.46 * most  # from there on black has more contrast
+            style = dict(fontsize=7, color="black" if bright else "white")
+            axis.text(column, row, n, ha="center", va="center", **style)
+
+
+def _frequent(mistakes, names, n=3):
+    "Say which classes are taken for which most often, at most `n` pairs"
+    pairs = [(count, *at) for at, count in np.ndenumerate(mistakes) if count]
+    pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
+    said = [f"{names[true]} as {names[wrong]} ({count:,})" for count, true, wrong in pairs[:n]]
+    return textwrap.fill(f"Most often: {', '.join(said)}", 56) if said else ""
 
 # %% ../nbs/60_evaluation.ipynb #3058dc3c
 def plot_confusion(
     evaluation: Evaluation,  # of any number of classes; up to 20 get their counts written in
 ):
-    "Draw the confusion matrix, true class down and predicted class across, mistakes in colour"
+    "Draw the confusion matrix, true class down, predicted class across, more mistakes brighter"
     counts, names = evaluation.confusion, list(map(as_label, evaluation.split.classes))
     mistakes = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     fig, axes = figure(figsize=(4.6, 4.2))
     axis = axes[0, 0]
-    coloured = np.ma.masked_equal(mistakes, 0)
-    image = axis.imshow(coloured, cmap="cividis_r", vmin=0, vmax=max(1, mistakes.max()))
+    wrong = np.ma.array(mistakes, mask=np.eye(len(counts), dtype=bool))  # no colour for the right
+    image = axis.imshow(wrong, cmap="cividis", vmin=0, vmax=max(1, mistakes.max()))
+    axis.set_facecolor("lightgray")
     fig.colorbar(image, label="mistakes", shrink=0.8)
     if len(names) <= 20:
-        _write_counts(axis, counts, mistakes)
+        _write_counts(axis, counts)
     axis.set(xlabel="predicted class", ylabel="true class")
-    axis.set_title(f"{mistakes.sum():,} mistakes in {counts.sum():,} images")
+    title = f"{mistakes.sum():,} mistakes in {counts.sum():,} images"
+    axis.set_title(f"{title}\n{_frequent(mistakes, names)}".strip(), fontsize=9)
     fontsize = min(9, 180 / len(names))
     rotation = 90 if max(map(len, names)) > 2 else 0
     axis.set_xticks(range(len(names)), names, rotation=rotation, fontsize=fontsize)
@@ -182,8 +192,8 @@ def plot_mistakes(
         axis.set_title(
             f"{true}, predicted {classes[predicted]}\n{100 * probability:.0f} %", fontsize=7
         )
-    title = f"the worst {len(shown)} of {len(evaluation.mistakes):,} mistakes"
-    fig.suptitle(title if shown else "no mistakes", fontsize=10)
+    title = f"The worst {len(shown)} of {len(evaluation.mistakes):,} mistakes"
+    fig.suptitle(title if shown else "No mistakes", fontsize=10)
     return fig
 
 # %% ../nbs/60_evaluation.ipynb #f81936e6

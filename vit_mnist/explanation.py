@@ -239,17 +239,17 @@ def plot_explanations(
     classes = _two_classes(model, image, other)
     fig, axes = figure(len(classes), len(methods) + 1, 1.35)
     for axis, name in zip(axes[0, 1:], methods):
-        axis.set_title(name.replace("_", " "), fontsize=9)
-    for row, question, (number, word, share) in zip(axes, ("why", "why not"), classes):
+        axis.set_title(name.replace("_", " ").capitalize(), fontsize=9)
+    for row, question, (number, word, share) in zip(axes, ("Why", "Why not"), classes):
         show_pixels(row[0], image, known)
         row[0].set_title(f"{question} {word}\n{share}", fontsize=9)
         for axis, name in zip(row[1:], methods):
-            if question == "why" or METHODS[name].class_specific:
+            if question == "Why" or METHODS[name].class_specific:
                 map_of_class = explain(model, image[None], name, number)[0]
                 draw_attribution(axis, map_of_class, image, known)
             else:
                 place = dict(ha="center", va="center", fontsize=8, transform=axis.transAxes)
-                axis.text(0.5, 0.5, "the same\nfor all classes", **place)
+                axis.text(0.5, 0.5, "The same\nfor all classes", **place)
     for axis in axes.flat:
         axis.axis("off")
     return fig
@@ -267,7 +267,7 @@ def plot_why(
     images = known.as_images(images)
     specific = METHODS[check_name("method", method, METHODS)].class_specific
     classes = [_two_classes(model, image, other) for image in images]
-    questions = ["why", "why not"][: min(1 + specific, len(classes[0]))]
+    questions = ["Why", "Why not"][: min(1 + specific, len(classes[0]))]
     fig, axes = figure(len(images), 1 + len(questions), 1.7)
     for axis, image in zip(axes[:, 0], images):
         show_pixels(axis, image, known)
@@ -277,7 +277,7 @@ def plot_why(
             _, word, share = pair[column]
             draw_attribution(axis, attribution, image, known)
             axis.set_title(f"{question} {word} ({share})", fontsize=9)
-    fig.suptitle(method.replace("_", " "), fontsize=10)
+    fig.suptitle(method.replace("_", " ").capitalize(), fontsize=10)
     return fig
 
 # %% ../nbs/54_explanation.ipynb #d0c807c5

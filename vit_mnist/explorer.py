@@ -10,7 +10,7 @@ from collections import OrderedDict
 from operator import index as whole_number
 from pathlib import Path
 
-import anywidget, torch, traitlets as t
+import anywidget, json, torch, traitlets as t
 from fastcore.basics import patch
 from IPython.core.pylabtools import print_figure
 from torch import Tensor, nn
@@ -53,6 +53,7 @@ class _State(anywidget.AnyWidget):
     target = t.Int(None, allow_none=True).tag(sync=True)
     step = t.Int(None, allow_none=True).tag(sync=True)
     off = t.List().tag(sync=True)
+    same_scale = t.Bool(False).tag(sync=True)  # of all layers and heads, or of all classes
     _data = t.Dict().tag(sync=True)
     _from_page = False
 
@@ -191,7 +192,19 @@ class AttentionExplorer(_State):
         self.on_msg(lambda *message: self._on_message(*message))
 
     def __repr__(self):
-        return f"AttentionExplorer: {self._data['title']}, {len(self.images)} images"
+        many = f"{len(self.images)} image{'s' * (len(self.images) != 1)}"
+        return f"AttentionExplorer: {self._data['title']}, {many}; {self._standing()}"
+
+
+@patch
+def _standing(self: AttentionExplorer):
+    "Say where the explorer stands, counted from 0 as everywhere"
+    if self.method != "attention":
+        return f"image {self.image}, {self.method or 'prediction'}"
+    named = {"cls": "class token", "mean": "patch mean"}
+    query = self.query if isinstance(self.query, str) else f"patch {self.query}"
+    head = "mean of all heads" if self.head is None else f"head {self.head}"
+    return f"image {self.image}, layer {self.layer}, {head}, {named.get(query, query)}"
 
 
 @patch
@@ -374,24 +387,60 @@ def replace(
     self.send({"index": index, "replaced": facts, "result": result}, [attention])
 
 # %% ../nbs/71_explorer.ipynb #e6a6326b
+_page_bytes = 4_000_000  # of a saved page's images and results, unless a number is asked for
+
+
 @patch
 def _precomputed(self: AttentionExplorer, images, steps):
-    "Compute the data of a page without a kernel"
+    "Compute the data of a page without a kernel; with `images=None`, of as many as fit"
+    if images is not None and images < 1:
+        raise UserError(f"images must be at least 1, not {images}")
     steps = [*self._snapshots] if steps else [] if self.step is None else [self.step]
     views = [(step, ()) for step in (None, *steps)] + [(self.step, tuple(self.off))]
-    results = []
-    for i in range(min(images, len(self.images))):
+    results, size, count = [], 0, len(self.images)
+    for i in range(min(images or count, count)):
+        size += len(self._data["images"][i]["pixels"])
         for step, off in dict.fromkeys(views):  # each once
             result, attention = self.result(i, step, off)
             result = {**result, "attention": base64_text(attention)}
             if result["shown"]:  # of hundreds of classes, digits enough
                 result["probs"] = [float(f"{share:.4g}") for share in result["probs"]]
             results.append({"image": i, "step": step, "off": off, **result})
-    names = "layer", "head", "query", "method", "target", "step", "off"
+            size += len(json.dumps(result))
+        if images is None and size * (i + 2) / (i + 1) > _page_bytes:  # with one more
+            break
+    return {**self._data, "live": False, "steps": steps, **self._shown(results)}
+
+
+@patch
+def _shown(self: AttentionExplorer, results):
+    "Collect the images that have results, where the explorer stands, and what is left out"
+    kept = 1 + results[-1]["image"]
+    names = "layer", "head", "query", "method", "target", "step", "off", "same_scale"
     state = {name: getattr(self, name) for name in names}
-    state["image"] = self.image if self.image < images else 0
-    shown = {"images": self._data["images"][:images], "results": results, "state": state}
-    return {**self._data, "live": False, "steps": steps, **shown}
+    state["image"] = self.image if self.image < kept else 0
+    less = f"This page holds the first {kept} of {len(self.images)} images."
+    left_out = [less if kept < len(self.images) else "", self._data["left_out"]]
+    shown = {"images": self._data["images"][:kept], "results": results, "state": state}
+    return {**shown, "left_out": " ".join(filter(None, left_out))}
+
+# %% ../nbs/71_explorer.ipynb #be6567a7
+@patch
+def picture(
+    self: AttentionExplorer,
+    image: int = None,  # position of the image; default: the one on show
+) -> bytes:  # PNG
+    "Draw a still picture: every layer for one image, and every head if they are few"
+    image = self.image if image is None else self._checked("image", image)
+    shown = self.images[image : image + 1]
+    placed = [layer for layer in self._data["layers"] if layer["keys"]]
+    if placed:
+        maps = capture_attention(self.model_at(self.step), shown)
+        small = sum(layer["heads"] for layer in placed) <= 64
+        fig = plot_attention(maps) if small else plot_layers(maps)
+    else:
+        fig = plot_digits(shown, [self._data["images"][image]["title"]])
+    return print_figure(fig, dpi=72)
 
 # %% ../nbs/71_explorer.ipynb #66cf5c47
 @patch
@@ -410,29 +459,19 @@ def html(
 def save(
     self: AttentionExplorer,
     path: Path,  # HTML file, created or replaced
-    images: int = 4,  # how many of them go along, the first ones
+    images: int = None,  # how many of them go along, the first ones; default: what fits in 4 MB
     steps: bool = False,  # with all snapshots; each adds to the page what its images take
 ) -> Path:
-    "Write the explorer as one file that works anywhere"
+    "Write the explorer as one file that works anywhere; say so if images are left out"
+    data, count = self._precomputed(images, steps), len(self.images)
+    kept, image = len(data["images"]), data["state"]["image"]
     try:
-        write_atomic(path, page_html(self._precomputed(images, steps)).encode())
+        write_atomic(path, page_html(data, self.picture(image)).encode())
     except OSError as error:
         raise UserError(f"can't write {path} ({error.strerror})") from error
+    if kept < count:
+        print(f"{path} holds the first {kept} of {count} images; images={count} keeps all")
     return Path(path)
-
-# %% ../nbs/71_explorer.ipynb #be6567a7
-@patch
-def picture(self: AttentionExplorer) -> bytes:  # PNG
-    "Draw a still picture: every layer for the image on show, and every head if they are few"
-    shown = self.images[self.image : self.image + 1]
-    placed = [layer for layer in self._data["layers"] if layer["keys"]]
-    if placed:
-        maps = capture_attention(self.model_at(self.step), shown)
-        small = sum(layer["heads"] for layer in placed) <= 64
-        fig = plot_attention(maps) if small else plot_layers(maps)
-    else:
-        fig = plot_digits(shown, [self._data["images"][self.image]["title"]])
-    return print_figure(fig, dpi=72)
 
 # %% ../nbs/71_explorer.ipynb #a51e5d11
 @patch

@@ -71,7 +71,7 @@ def plot_lr(
     if suggestion:
         axis.axvline(suggestion, color="tab:orange", ls="--", label=f"suggestion: {suggestion:.1g}")
         axis.legend()
-    axis.set(xlabel="learning rate", ylabel="training loss, nats", title="learning rate finder")
+    axis.set(xlabel="learning rate", ylabel="training loss, nats", title="Learning rate finder")
     axis.set_ylim(min(losses) - 0.1, losses[0] * 1.3)
     return fig
 

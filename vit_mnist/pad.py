@@ -26,7 +26,7 @@ class _Paper(anywidget.AnyWidget):
 
 # %% ../nbs/72_pad.ipynb #02fb2f4c
 class DigitPad(ipywidgets.VBox):
-    "Draw a digit with mouse, pen, finger or keys; the explorer below follows"
+    "Draw a digit with mouse, pen, finger or keys; the explorer around it follows"
 
     def __init__(
         self,
@@ -63,8 +63,19 @@ def keep(
     "Keep the drawing as one more image of `explorer`; raise `UserError` where there is none"
     if self.image is None:
         raise UserError("nothing is drawn yet")
-    self.explorer.add(self.image, label, f"drawn {len(self.explorer.images)}")
+    self.explorer.add(self.image, label, self._name(label))
     return self.image
+
+
+@patch
+def _name(self: DigitPad, label):
+    "Name a drawing by its digit, or what the model reads, and its number among those kept"
+    number, data = f"drawing {len(self.explorer.images)}", self.explorer._data
+    if label is None:
+        probs = self.explorer.result(0, self.explorer.step, self.explorer.off)[0]["probs"]
+        label = probs.index(max(probs)) if probs and len(probs) > 1 else None
+    name = dict(enumerate(data["classes"])).get(label)
+    return number if name is None else f"{name} ({number})"
 
 # %% ../nbs/72_pad.ipynb #7539552f
 @patch

@@ -188,13 +188,13 @@ def plot_attention(
     for axis in axes.flat:
         axis.axis("off")
     for layer, grid, row in zip(layers, grids, axes):
-        _row_name(row[0], f"layer {layer}")
+        _row_name(row[0], f"Layer {layer}")
         for head, axis in zip(heads, row):
             if head < len(grid):  # layers may differ in their number of heads
                 shown = _over(axis, grid[head], maps.images[index], maps.about, maps.pad)
                 axis.set_title(percent(grid[head].max().item()), fontsize=7, pad=2)
     for head, axis in zip(heads, axes[0]):
-        axis.set_title(f"head {head}\n{axis.get_title()}", fontsize=8, pad=2)
+        axis.set_title(f"Head {head}\n{axis.get_title()}", fontsize=8, pad=2)
     _scale(axes[-1, -1], shown)
     fig.suptitle(f"What {_query_words(query, maps)} of {maps.name} attends to", fontsize=10)
     return fig
@@ -217,7 +217,7 @@ def plot_layers(
         show_pixels(row[0], image, maps.about)
         for axis, grid in zip(row[1:], grids.values()):
             _over(axis, grid[i], image, maps.about, maps.pad)
-    for axis, title in zip(axes[0], ["digit", *(f"layer {layer}" for layer in grids)]):
+    for axis, title in zip(axes[0], ["Digit", *(f"Layer {layer}" for layer in grids)]):
         axis.set_title(title, fontsize=8)
     fig.suptitle(f"What {_query_words(query, maps)} of {maps.name} attends to", fontsize=10)
     return fig
@@ -237,26 +237,43 @@ def plot_query(
     heads, image = maps.on_grid(layer, query)[index], maps.images[index]
     fig, axes = figure(1, len(heads) + 1, 1.35)
     show_pixels(axes[0, 0], image, maps.about)
-    axes[0, 0].set_title("digit", fontsize=8)
+    axes[0, 0].set_title("Digit", fontsize=8)
     for i, (head, axis) in enumerate(zip(heads, axes[0, 1:])):
         _over(axis, head, image, maps.about, maps.pad)
-        axis.set_title(f"head {i}: up to {percent(head.max().item())}", fontsize=8)
+        axis.set_title(f"Head {i}: up to {percent(head.max().item())}", fontsize=8)
     for axis in axes[0]:
         _frame(axis, query, maps, layer)
+    _number(axes[0, 0], maps, layer)
     name = f"layer {layer % len(maps)} of {maps.name}"
     fig.suptitle(f"What patch {tuple(query)} attends to in {name}", fontsize=9)
     return fig
 
 # %% ../nbs/41_pictures.ipynb #95182975
+def _cells(maps, layer):
+    "Return the height and width of a cell of the queries' grid, pixels"
+    sides = [side + 2 * maps.pad for side in maps.images.shape[-2:]]
+    return [side / n for side, n in zip(sides, maps.layouts[layer].queries.grid)]
+
+
 def _frame(axis, query, maps, layer):
     "Draw a frame around the patch at `query`"
     from matplotlib.patches import Rectangle  # with matplotlib, as late as in `figure`
 
-    sides = [side + 2 * maps.pad for side in maps.images.shape[-2:]]
-    height, width = (side / n for side, n in zip(sides, maps.layouts[layer].queries.grid))
+    height, width = _cells(maps, layer)
     corner = query[1] * width - 0.5 - maps.pad, query[0] * height - 0.5 - maps.pad
     orange = dict(fill=False, edgecolor="tab:orange", linewidth=2)
     axis.add_patch(Rectangle(corner, width, height, **orange))
+
+
+def _number(axis, maps, layer):
+    "Number the rows and columns of the queries' grid from 0, as `query` counts them"
+    axis.axis("on")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(labelsize=6, length=0, pad=1)
+    ticks = axis.set_yticks, axis.set_xticks
+    for write, n, side in zip(ticks, maps.layouts[layer].queries.grid, _cells(maps, layer)):
+        some = range(0, n, -(-n // 8))
+        write([(i + 0.5) * side - 0.5 - maps.pad for i in some], some)
 
 # %% ../nbs/41_pictures.ipynb #5d9e887f
 def _centres(grid, maps):
@@ -374,7 +391,7 @@ def plot_class_attention(
     for axis in axes.flat:
         axis.axis("off")
     for head, axis in enumerate(axes[1:, 0]):
-        _row_name(axis, f"head {head}")
+        _row_name(axis, f"Head {head}")
     name = "the last layer" if layer == -1 else f"layer {layer}"
     fig.suptitle(f"Mean attention of {name} over {len(split):,} images", fontsize=10)
     return fig

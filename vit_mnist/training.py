@@ -70,11 +70,11 @@ def plot_history(
     for key, label in {"train_loss": f"training{smoothed}", "valid_loss": "validation"}.items():
         if key in history[-1]:
             axes[0, 0].plot(epochs, [row[key] for row in history], ".-", label=label)
-    axes[0, 0].set(xlabel="epoch", ylabel="cross-entropy, nats", title="loss")
+    axes[0, 0].set(xlabel="epoch", ylabel="cross-entropy, nats", title="Loss")
     axes[0, 0].legend()
     if validated:
         axes[0, 1].plot(epochs, [100 * row["valid_accuracy"] for row in history], ".-")
-        axes[0, 1].set(xlabel="epoch", ylabel="correct, %", title="validation accuracy")
+        axes[0, 1].set(xlabel="epoch", ylabel="correct, %", title="Validation accuracy")
     for axis in axes.flat:
         axis.xaxis.get_major_locator().set_params(integer=True)
     return fig

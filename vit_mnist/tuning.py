@@ -342,7 +342,7 @@ def plot_search(
     "Draw the mistakes of each trial in order, and the best so far; crosses were stopped early"
     fig, axes = figure(figsize=(6, 2.8))
     axis = axes[0, 0]
-    axis.set(xlabel="trial", ylabel="validation images wrong, %", title="history", yscale="log")
+    axis.set(xlabel="trial", ylabel="validation images wrong, %", title="History", yscale="log")
     dots = dict(marker="o", color="tab:blue", label="finished")
     crosses = dict(marker="x", color="gray", label="stopped early")
     for state, style in ("COMPLETE", dots), ("PRUNED", crosses):
@@ -379,7 +379,7 @@ def plot_importances(
     fig, axes = figure(figsize=(5, 0.4 + 0.25 * len(shares)))
     axis = axes[0, 0]
     axis.barh(list(shares)[::-1], list(shares.values())[::-1])
-    axis.set(xlabel="share of the variance of validation accuracy", title="importance")
+    axis.set(xlabel="share of the variance of validation accuracy", title="Importance")
     return fig
 
 # %% ../nbs/80_tuning.ipynb #57da35c3

@@ -1,19 +1,21 @@
 // <vit-pad>: a square to draw a digit in with mouse, pen, finger or keys.
 //
 // The element knows nothing of models. It tells its host of every change ("vit-drawing") and of a wish to keep the
-// drawing ("vit-keep"); the host may be the widget at the end of this file or any page with a model of its own.
+// drawing ("vit-keep"); the host may be the widget at the end of this file or any page with a model of its own. Inside
+// a <vit-attention>, with slot="paper", it stands beside the prediction.
 
 const SIDE = 140; // pixels of the drawing handed on: five for each of MNIST's 28
 const PEN = 13; // width of the stroke, in those pixels: about that of MNIST's digits
 
 const STYLE = `
-  :host { display: block; font: 14px/1.45 system-ui, sans-serif; max-width: 280px; --line: color-mix(in srgb, currentColor 22%, transparent); --accent: #3b82f6; }
+  :host { display: block; font: 14px/1.45 system-ui, sans-serif; max-width: max(240px, 62vh); --line: color-mix(in srgb, currentColor 22%, transparent); --accent: #3b82f6; }
   * { box-sizing: border-box; }
   canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px; cursor: crosshair; touch-action: none; background: #fff; }
   .row { display: flex; flex-wrap: wrap; gap: 6px; margin: 6px 0; }
   button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 6px; padding: 3px 9px; min-height: 28px; cursor: pointer; }
   button:disabled { opacity: .4; cursor: default; }
   :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+  @media (forced-colors: active) { button:disabled { color: GrayText; border-color: GrayText; opacity: 1; } }
   p { margin: 0; font-size: 12.5px; color: color-mix(in srgb, currentColor 72%, transparent); }
 `;
 
@@ -21,6 +23,7 @@ class VitPad extends HTMLElement {
   #strokes = []; #drawing = null; #cursor = null; #queued = false; #canvas; #buttons = {};
 
   connectedCallback() {
+    this.dispatchEvent(new CustomEvent("vit-connected"));
     if (this.shadowRoot) return;
     this.setAttribute("data-lm-suppress-shortcuts", "true"); // a notebook must not take the keys
     const make = (tag, attributes, ...inside) => {
@@ -34,7 +37,7 @@ class VitPad extends HTMLElement {
       this.#buttons[name].addEventListener("click", press);
       return this.#buttons[name];
     };
-    this.#canvas = make("canvas", { width: 2 * SIDE, height: 2 * SIDE, tabindex: 0, role: "application", "data-control": "paper",
+    this.#canvas = make("canvas", { width: 4 * SIDE, height: 4 * SIDE, tabindex: 0, role: "application", "data-control": "paper",
       "aria-label": "Drawing of a digit. Arrow keys move the pen, space puts it down or lifts it." });
     this.attachShadow({ mode: "open" }).append(make("style", {}, STYLE), this.#canvas,
       make("div", { class: "row", role: "group", "aria-label": "Drawing" }, button("undo", "Undo", () => this.undo()), button("clear", "Clear", () => this.clear()),
@@ -117,7 +120,7 @@ class VitPad extends HTMLElement {
   }
   #show() {
     const c = this.#canvas.getContext("2d");
-    this.#paint(c, 2 * SIDE);
+    this.#paint(c, 4 * SIDE);
     if (this.#cursor && this.shadowRoot.activeElement === this.#canvas) {
       c.strokeStyle = this.#cursor.stroke ? "#c2410c" : "#3b82f6"; c.lineWidth = 0.01;
       c.beginPath(); c.arc(...this.#cursor.at, 0.035, 0, 7); c.stroke();
@@ -146,8 +149,25 @@ export function render({ model, el }) {
   pad.addEventListener("vit-drawing", send);
   pad.addEventListener("vit-keep", () => model.send({ keep: true }));
   model.on("msg:custom", onMessage);
+  // The paper moves into the explorer beside it as soon as that is on the page; they may come in any order.
+  const settle = () => {
+    const explorer = el.parentElement?.querySelector("vit-attention");
+    if (!explorer) return;
+    watch.disconnect();
+    pad.slot = "paper";
+    explorer.append(pad);
+  };
+  const watch = new MutationObserver(settle);
+  pad.addEventListener("vit-connected", () => {
+    if (el.parentElement) watch.observe(el.parentElement, { childList: true, subtree: true });
+    settle();
+  }, { once: true });
   el.append(pad);
-  return () => model.off("msg:custom", onMessage);
+  return () => {
+    watch.disconnect();
+    pad.remove();
+    model.off("msg:custom", onMessage);
+  };
 }
 
 export default { render };
