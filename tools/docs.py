@@ -3,6 +3,7 @@
 Quarto builds it where that is installed, else smalldocs, which needs no network.
 """
 
+import base64
 import html
 import re
 import shutil
@@ -60,6 +61,19 @@ def with_mathml(page):
     return re.sub(r"<(?:link|script)[^>]*/katex@[^>]*>(?:</script>)?", "", page)
 
 
+def with_picture_files(page, path):
+    "Move a page's pictures into files beside it, as Quarto does"
+
+    def move(found):
+        folder = path.with_name(f"{path.stem}_files")
+        folder.mkdir(exist_ok=True)
+        picture = folder / f"{len(list(folder.iterdir()))}.png"
+        picture.write_bytes(base64.b64decode(found[1]))
+        return f'src="{folder.name}/{picture.name}" class="img-fluid"'
+
+    return re.sub(r'src="data:image/png;base64,([^"]*)" class="img-fluid"', move, page)
+
+
 def home():
     "Say where the site begins on its host: /vit-mnist/"
     return get_config().doc_baseurl.rstrip("/") + "/"
@@ -109,7 +123,8 @@ def render_without_quarto():
     for path in (PROC / "_docs").rglob("*.html"):
         page = with_mathml(path.read_text(encoding="utf-8"))
         name = path.relative_to(PROC / "_docs").as_posix()
-        path.write_text(with_address(page, name), encoding="utf-8")
+        page = with_picture_files(with_address(page, name), path)
+        path.write_text(page, encoding="utf-8")
     shutil.rmtree(DOCS, ignore_errors=True)
     shutil.move(PROC / "_docs", DOCS)
 
