@@ -64,7 +64,7 @@
   };
   look(document.body);
 
-  const scrolls = (element) => {
+  const inBox = (element) => {
     for (let at = parent(element); at && at !== document.body; at = parent(at))
       if (getComputedStyle(at).overflowX !== "visible") return true;
     return false;
@@ -72,7 +72,7 @@
   const width = document.documentElement.clientWidth, wide = [];
   if (document.documentElement.scrollWidth > width)
     for (const element of document.body.querySelectorAll("*"))
-      if (element.getBoundingClientRect().right > width + 1 && seen(element) && !scrolls(element))
+      if (element.getBoundingClientRect().right > width + 1 && seen(element) && !inBox(element))
         wide.push(`${Math.round(element.getBoundingClientRect().right)} of ${width} px ${where(element)}`);
 
   const cut = [...document.querySelectorAll("pre")]
@@ -81,5 +81,8 @@
       block: `${where(block)}: ${block.textContent.trim().slice(0, 60)}`,
       kind: block.closest(".cell-output-markdown") ? "signature" : block.closest(".cell-output") ? "output" : "code",
     }));
-  return { faint: [...faint.values()], wide, pageWidth: document.documentElement.scrollWidth, cut };
+  const scrolls = [...document.querySelectorAll("*")]
+    .filter((box) => seen(box) && ["auto", "scroll"].includes(getComputedStyle(box).overflowX) && box.scrollWidth > box.clientWidth + 1)
+    .map(where);
+  return { faint: [...faint.values()], wide, pageWidth: document.documentElement.scrollWidth, cut, scrolls };
 }
