@@ -298,8 +298,12 @@ def test_a_whole_site_has_no_fault(site):
             "an address that is no link: https://a.org/1)",
         ),
         ("/x", "/x.py#LNone", "no line of the source: https://example.com/x.py#LNone"),
-        ("<a ", '<main><h1>A</h1><h3 id="b">B</h3></main><a ', "heading jumps from h1 to h3: b"),
-        ("<a ", '<main><h2 id="b">B</h2></main><a ', "heading jumps from h0 to h2: b"),
+        (
+            "<img ",
+            '<main><h1>A</h1><h3 id="b">B</h3></main><img ',
+            "heading jumps from h1 to h3: b",
+        ),
+        ("<img ", '<main><h2 id="b">B</h2></main><img ', "heading jumps from h0 to h2: b"),
         ("</body>", '<div><a href="raw.html">raw</a></div></body>', "no such file: raw.html"),
     ],
 )

@@ -1,4 +1,4 @@
-"What GitHub runs: pinned, bounded in time, once for each change, without CUDA; releases may run again."
+"What GitHub runs: pinned, bounded in time, once a change, without CUDA; releases may run again."
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Makes README.md from nbs/index.ipynb; the notebook's pictures become tracked files in nbs/images/.
+"""Makes README.md from nbs/index.ipynb; the pictures become tracked files in nbs/images/.
 
 The map of the notebooks is drawn from nbs/sidebar.yml.
 """
