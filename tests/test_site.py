@@ -187,7 +187,9 @@ SHOW_ALL = """() => {
 }"""
 LOOKS = """(dark) => {
   const [red, green, blue] = getComputedStyle(document.body).backgroundColor.match(/\\d+/g);
-  return (+red + +green + +blue < 384) === dark;
+  const switched = document.querySelector("link.quarto-color-scheme");
+  const marked = document.querySelector(".quarto-dark") !== null;
+  return (+red + +green + +blue < 384) === dark && (!switched || marked === dark);
 }"""
 SCHEMES, WIDTHS = ["light", "dark"], [360, 1280]  # of the browser, in pixels
 PAPER = 718  # pixels of a line on A4, without the margins
