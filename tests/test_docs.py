@@ -19,14 +19,15 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 from check_site import check  # noqa: E402
 from docs import with_mathml  # noqa: E402
-from readme import make_readme  # noqa: E402
+from readme import MAP, make_readme  # noqa: E402
 
 
 def test_readme_comes_from_the_index_notebook():
     text, pictures = make_readme()
     assert (ROOT / "README.md").read_bytes() == text.encode(), "run `make readme`"
     assert all((ROOT / name).read_bytes() == content for name, content in pictures.items())
-    assert {ROOT / name for name in pictures} == set((ROOT / "nbs" / "images").glob("index-*.png"))
+    saved = {ROOT / name for name in pictures if name.endswith(".png")}
+    assert saved == set((ROOT / "nbs" / "images").glob("index-*.png"))
 
 
 NOTEBOOKS = [
@@ -44,13 +45,65 @@ def sidebar(contents=None):
     return [
         page
         for entry in contents
-        for page in ([entry] if isinstance(entry, str) else sidebar(entry["contents"]))
+        for page in (sidebar(entry["contents"]) if "section" in entry else [entry["href"]])
     ]
 
 
 def test_the_sidebar_lists_every_notebook_once():
     pages = sorted(path.relative_to(ROOT / "nbs").as_posix() for path in NOTEBOOKS)
     assert sorted(sidebar()) == pages
+
+
+def sidebar_parts():
+    text = (ROOT / "nbs" / "sidebar.yml").read_text()
+    return yaml.safe_load(text)["website"]["sidebar"]
+
+
+def test_the_sidebar_names_subjects_in_a_few_words_and_folds_them():
+    parts = sidebar_parts()
+    entries = [entry for part in parts["contents"] for entry in part.get("contents", [part])]
+    names = [entry["text"] for entry in entries]
+    assert all(len(name.split()) <= 3 and name[0].isupper() for name in names)
+    assert len({name.lower().removeprefix("the ") for name in names}) == len(names)
+    assert parts["collapse-level"] == 1 and parts["contents"][-1]["section"] == "Helpers"
+
+
+def test_the_map_shows_what_the_sidebar_lists():
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", (ROOT / MAP).read_text())
+    rooms = [part for part in sidebar_parts()["contents"] if "section" in part]
+    assert words == [
+        name
+        for part in rooms
+        for name in (part["section"], *(page["text"] for page in part["contents"]))
+    ]
+
+
+def test_the_home_page_has_three_ways_in_and_the_map():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    ways = text.index("## Three ways in")
+    places = [text.index(f"| **{way}** |") for way in ("see", "learn", "use")]
+    assert ways < places[0] < places[1] < places[2] < text.index(f"]({MAP})")
+    assert "](https://vit-mnist.github.io/vit-mnist)" in text.split("## ")[0]
+
+
+def test_only_html_is_offered():
+    config = yaml.safe_load((ROOT / "_quarto.yml").read_text())
+    assert list(config["format"]) == ["html"]
+
+
+def headings(path):
+    "Yield the level of each heading in a notebook's prose"
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"^```.*?^```", "", cell.source, flags=re.MULTILINE | re.DOTALL)
+            yield from (len(marks) for marks in re.findall(r"^(#+) ", prose, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_headings_leave_no_level_out(path):
+    levels = list(headings(path))
+    assert levels[0] == 1 and 1 not in levels[1:]
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
 
 
 NUMBERED = {path.stem[3:]: path for path in NOTEBOOKS if path.stem[:2].isdigit()}
@@ -239,12 +292,39 @@ def test_a_whole_site_has_no_fault(site):
             '<link rel="stylesheet" href="https://example.com/a.css"><script',
             "loads https://example.com/a.css from another host",
         ),
+        (
+            "</body>",
+            "<p>Paper (https://a.org/1)</p></body>",
+            "an address that is no link: https://a.org/1)",
+        ),
+        ("/x", "/x.py#LNone", "no line of the source: https://example.com/x.py#LNone"),
+        (
+            "<img ",
+            '<main><h1>A</h1><h3 id="b">B</h3></main><img ',
+            "heading jumps from h1 to h3: b",
+        ),
+        ("<img ", '<main><h2 id="b">B</h2></main><img ', "heading jumps from h0 to h2: b"),
         ("</body>", '<div><a href="raw.html">raw</a></div></body>', "no such file: raw.html"),
     ],
 )
 def test_the_checker_finds(site, was, planted, fault):
     (site / "index.html").write_text(GOOD.replace(was, planted))
     assert check(site) == [f"index.html: {fault}"]
+
+
+def test_the_checker_knows_where_a_site_begins(site):
+    home = '<base href="/mine/"><a href="other.html">o</a><a href="/mine/p.png">p</a>'
+    (site / "404.html").write_text(home)
+    assert check(site, "/mine/") == []
+    assert check(site) == [
+        f"404.html: no such file: {name}" for name in ("other.html", "/mine/p.png")
+    ]
+
+
+def test_an_address_in_code_is_no_fault(site):
+    code = "<code>git clone https://a.org</code><pre>curl https://a.org</pre><br><p>words</p>"
+    (site / "other.html").write_text(f'<p id="there"></p>{code}')
+    assert check(site) == []
 
 
 def test_the_checker_refuses_an_empty_site(tmp_path):

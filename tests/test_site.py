@@ -12,9 +12,11 @@ from functools import partial
 from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from fastcore.docments import docments
+from PIL import Image
 from test_browser import click_patch, element, pictures, text
 from conftest import HANGS
 
@@ -42,20 +44,23 @@ def site():
 
 @pytest.fixture(scope="module")
 def address(site):
-    "Where the site is served: scripts that are modules, as Quarto's, load from no file"
+    "Where the site is served, as on GitHub; from files, scripts that are modules load nothing"
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
             pass
 
+        def translate_path(self, path):
+            return super().translate_path(path.removeprefix("/vit-mnist"))
+
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}/vit-mnist"
         server.shutdown()
 
 
 def test_nothing_is_broken_and_nothing_comes_from_another_host(site):
-    assert check(site) == []
+    assert check(site, "/vit-mnist/") == []
 
 
 def test_every_notebook_has_its_page(site):
@@ -91,40 +96,241 @@ def test_every_public_name_is_in_the_reference_with_its_docments(site, name):
     module = importlib.import_module(f"vit_mnist.{name}")
     page = (site / f"{name}.html").read_text(encoding="utf-8")
     anchors, words = {anchor.lower() for anchor in Page(page).anchors}, plain(page)
+    written = unescape(re.sub(r"<[^>]+>", "", page))
     for public in module.__all__:
         value = getattr(module, public)
         if not (inspect.isfunction(value) or inspect.isclass(value)):
-            text = unescape(re.sub(r"<[^>]+>", "", page))
-            definition = re.search(rf"^[^\n=]*\b{public}\b[^\n=]*=", text, re.MULTILINE)
+            definition = re.search(rf"^[^\n=]*\b{public}\b[^\n=]*=", written, re.MULTILINE)
             assert definition, f"the page does not say what {public} is"
             continue
         assert public.lower() in anchors, f"no heading for {public}"
+        assert not inspect.isclass(value) or f"def {public}(" not in written, "a class, not a def"
         documented = inspect.isfunction(value) or dataclasses.is_dataclass(value)
         comments = docments(value) if documented else {}
         missing = [key for key, text in comments.items() if text and plain(text) not in words]
         assert not missing, f"{public}: the page does not say what {missing} are"
 
 
+# ---- what every page has
+
+
+PAGES = sorted(
+    path.with_name(re.sub(r"^\d+_", "", path.stem) + ".html").relative_to(ROOT / "nbs").as_posix()
+    for path in [*(ROOT / "nbs").rglob("*.ipynb"), ROOT / "nbs" / "404.qmd"]
+    if ".ipynb_checkpoints" not in path.parts
+)
+
+
+def weigh(page, path):
+    "Return the bytes of a page and of its own pictures, without what all pages share"
+    own = {urljoin(f"/{path.parent.name}/", src) for src in page.assets}
+    files = [path.parent / src.split("/", 2)[2] for src in own if "_files/" in src]
+    return sum(file.stat().st_size for file in [path, *files])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_without_an_explorer_is_light(site, name):
+    text = (site / name).read_text(encoding="utf-8")
+    if "<vit-" not in text:
+        assert weigh(Page(text), site / name) < 300_000
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_an_icon_a_picture_and_its_address(site, name):
+    text = (site / name).read_text(encoding="utf-8")
+    head = text[: text.index("<body")]
+    assert re.search(r'rel="icon"[^>]*href="[^"]*favicon.svg"|favicon.svg"[^>]*rel="icon"', head)
+    where = "https://vit-mnist.github.io/vit-mnist"
+    assert re.search(rf'og:image"[^>]*content="{where}/images/card.png"', head)
+    if name != "404.html":
+        address = re.search(r'<link rel="canonical" href="([^"]*)"', head)[1]
+        assert address.removesuffix("index.html") == f"{where}/{name.removesuffix('index.html')}"
+
+
+def test_the_picture_of_the_site_is_small_and_as_wide_as_it_should_be(site):
+    card = site / "images" / "card.png"
+    assert Image.open(card).size == (1200, 630) and card.stat().st_size < 100_000
+
+
+def test_the_page_for_what_is_not_there_works_from_any_depth(site):
+    page = Page((site / "404.html").read_text(encoding="utf-8"))
+    inside = [href for href in page.links + page.assets if not re.match(r"\w+:|#|$", href)]
+    home = "https://vit-mnist.github.io/vit-mnist"
+    for href in inside:
+        found = urljoin(urljoin(f"{home}/no/such/page.html", page.base), href)
+        assert found.startswith(home) and "/no/" not in found, href
+    assert any(href.endswith("index.html") for href in inside)
+
+
+def test_the_home_page_has_no_link_to_itself_and_its_picture_says_what_is_seen(site):
+    text = (site / "index.html").read_text(encoding="utf-8")
+    links = [link.rstrip("/") for link in Page(text).links]
+    assert "https://vit-mnist.github.io/vit-mnist" not in links
+    first = re.search(r'<vit-attention><img alt="([^"]*)"', text)[1]
+    assert first.startswith("Attention of the class token over a seven")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_at_most_one_part_of_the_sidebar_is_open(site, name):
+    text = (site / name).read_text(encoding="utf-8")
+    parts = re.findall(r'class="collapse [^"]*sidebar-section[^"]*"', text)
+    assert len(parts) > 8 and sum("show" in part.split() for part in parts) <= 1
+
+
 # ---- in a browser
 
 
-PAGES = ["index.html", "maps.html", "tutorials/first_steps.html"]
+FAULTS = (ROOT / "tests" / "page_faults.js").read_text()
+SHOW_ALL = """() => {
+  document.querySelectorAll("details").forEach((part) => (part.open = true));
+  document.querySelectorAll(".sidebar-section").forEach((part) => part.classList.add("show"));
+}"""
+LOOKS = """(dark) => {
+  const [red, green, blue] = getComputedStyle(document.body).backgroundColor.match(/\\d+/g);
+  const switched = document.querySelector("link.quarto-color-scheme");
+  const marked = document.querySelector(".quarto-dark") !== null;
+  return (+red + +green + +blue < 384) === dark && (!switched || marked === dark);
+}"""
+SCHEMES, WIDTHS = ["light", "dark"], [360, 1280]  # of the browser, in pixels
+PAPER = 718  # pixels of a line on A4, without the margins
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+def faults_at(page, scheme, width):
+    "List what can't be read on a page in a scheme and at a width"
+    page.emulate_media(color_scheme=scheme, media="screen")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_function(LOOKS, arg=scheme == "dark")
+    found = page.evaluate(FAULTS)
+    cut = {"signature"} | ({"code"} if width >= 1280 else set())
+    return [
+        *(f"too faint, {words}" for words in found["faint"]),
+        *(f"too wide, {what}" for what in found["wide"] or [f"{found['pageWidth']} px"]
+          if found["pageWidth"] > width),
+        *(f"cut off, {part['block']}" for part in found["cut"] if part["kind"] in cut),
+    ]  # fmt: skip
+
+
+def open_all(page):
+    "Show what is folded, at once"
+    page.add_style_tag(content="* { transition: none !important; animation: none !important }")
+    page.evaluate(SHOW_ALL)
+
+
+def faults_on_paper(page):
+    "List what a printed page would cut off"
+    page.emulate_media(color_scheme="light", media="print")
+    page.set_viewport_size({"width": PAPER, "height": 1000})
+    found = page.evaluate(FAULTS)
+    return found["scrolls"] + [part["block"] for part in found["cut"]]
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_pages_fit_and_are_readable(address, visit, tmp_path, name, scheme, width):
-    page = visit(f"{address}/{name}", viewport={"width": width, "height": 800}, color_scheme=scheme)
-    page.screenshot(path=tmp_path / "page.png")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    ink, paper = page.evaluate(
-        "() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor] }"
-    )
-    brightness = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in (ink, paper)]
-    assert abs(brightness[0] - brightness[1]) > 120 and (brightness[1] > 128) == (
-        scheme == "light"
-    ), (ink, paper)
+def test_every_page_can_be_read_in_both_schemes_on_a_phone_a_desk_and_paper(address, visit, name):
+    page = visit(f"{address}/{name}", color_scheme="light")
+    open_all(page)
+    for scheme in SCHEMES:
+        for width in WIDTHS:
+            assert faults_at(page, scheme, width) == [], f"{scheme}, {width} pixels"
+    assert faults_on_paper(page) == []
+
+
+# where Quarto and smalldocs differ: Quarto 1.10's own values, if nbs/*.scss says nothing
+QUARTO = {
+    "light": {
+        **{"body-bg": "#fff", "body-color": "#212529", "text-muted": "rgba(33, 37, 41, .75)"},
+        **{"link-color": "#0d6efd", "pre-color": "#000", "code-color": "#7d12ba"},
+        **{"code-bg": "#f8f9fa", "code-block-bg": "#e9ecef"},
+        **{"sidebar-bg": "#fff", "sidebar-fg": "#595959"},
+        **{"code-text": "#003b4f", "import": "#00769e"},
+    },
+    "dark": {
+        **{"text-muted": "#6c757d", "pre-color": "#000", "code-color": "#7d12ba"},
+        **{"code-bg": "#f8f9fa", "code-block-bg": "#e9ecef"},
+        **{"link-color": "#0d6efd", "sidebar-bg": "#f8f9fa", "sidebar-fg": "#595959"},
+        **{"code-text": "#ced4da", "import": "#b97a95"},
+    },
+}
+
+
+def quarto_page(scheme, without=""):
+    "Return the page with Quarto's rules and our colours, one of them left out"
+    scss = (ROOT / "nbs" / f"{scheme}.scss").read_text()
+    ours = dict(re.findall(r"^\$([\w-]+): ([^;]+);", scss, re.MULTILINE))
+    ours.pop(without, None)
+    styles = "" if without == "styles" else (ROOT / "nbs" / "styles.css").read_text()
+    values = QUARTO[scheme] | ours | {"class": f"quarto-{scheme}", "styles": styles}
+    text = (ROOT / "tests" / "quarto_page.html").read_text()
+    return re.sub(r"\$([\w-]+)", lambda found: values[found[1]], text)
+
+
+def show(page, text):
+    page.set_content(text)
+    open_all(page)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_only_quarto_has_can_be_read(visit, scheme):
+    page = visit("about:blank", color_scheme="light")
+    show(page, quarto_page(scheme))
+    for width in WIDTHS:
+        assert faults_at(page, scheme, width) == [], f"{width} pixels"
+    assert scheme == "dark" or faults_on_paper(page) == []
+
+
+@pytest.mark.parametrize(
+    "scheme, without, width, fault",
+    [
+        ("dark", "pre-color", 1280, "too faint, 1.19 .* what a cell prints"),
+        ("dark", "text-muted", 1280, "too faint, .* Exported source"),
+        ("dark", "text-muted", 360, "too faint, .* Token layouts"),
+        ("light", "link-color", 1280, "too faint, .* capture_attention"),
+        ("light", "code-block-bg", 1280, "too faint, 4.3.* import"),
+        ("light", "styles", 1280, "cut off, .*def capture_attention"),
+        ("light", "styles", 360, "too wide, "),
+    ],
+)
+def test_a_colour_or_rule_that_is_left_out_is_noticed(visit, scheme, without, width, fault):
+    page = visit("about:blank", color_scheme="light")
+    show(page, quarto_page(scheme, without))
+    assert any(re.match(fault, found) for found in faults_at(page, scheme, width))
+
+
+BACKGROUND = """<style>
+  body { background: #fff }
+  @media (prefers-color-scheme: dark) { body { background: #16191d } }
+</style>"""
+BLOCK = '<pre style="overflow: auto">'
+PLANTED = {
+    "black in dark": ("<p>Words</p>", "dark", 1280, "too faint, 1.19 html body p: Words"),
+    "faint by opacity": ('<p style="opacity: .5">Words</p>', "light", 1280, "too faint, 3.98 "),
+    "white on white": ('<p style="color: #fff">Words</p>', "light", 360, "too faint, 1.00 "),
+    "too wide": ('<p style="width: 500px">Words</p>', "light", 360, "too wide, 508 of 360 px "),
+    "cut": (
+        f"{BLOCK}def f(\n    x, # {'w ' * 200}\n)</pre>",
+        "light",
+        1280,
+        "cut off, html body pre: ",
+    ),
+    "cut on a phone": (
+        f'<div class="cell-output-markdown">{BLOCK}def f( # {"w " * 200}</pre></div>',
+        *("light", 360, "cut off, body div.cell-output-markdown pre: "),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found(visit, name):
+    body, scheme, width, fault = PLANTED[name]
+    page = visit("about:blank", color_scheme="light")
+    page.set_content(f"{BACKGROUND}<body>{body}</body>")
+    (found,) = faults_at(page, scheme, width)
+    assert found.startswith(fault)
+
+
+def test_what_scrolls_on_paper_is_found(visit):
+    page = visit("about:blank")
+    page.set_content('<div style="overflow: auto"><p style="width: 900px">Words</p></div>')
+    assert faults_on_paper(page) == ["html body div"]
 
 
 def test_the_home_page_opens_with_a_live_explorer(address, visit):

@@ -3,6 +3,7 @@
 Quarto builds it where that is installed, else smalldocs, which needs no network.
 """
 
+import base64
 import html
 import re
 import shutil
@@ -15,6 +16,7 @@ import nbformat
 import smalldocs
 import yaml
 from check_site import check
+from nbdev.config import get_config
 from nbdev.quarto import nbdev_docs, refresh_quarto_yml
 from nbdev.serve import proc_nbs
 
@@ -33,15 +35,19 @@ def without_numbers(text):
     return re.sub(r"\b\d+[a-z]?_(\w+\.ipynb)", r"\1", text)
 
 
-def dark_without_sass():
-    "Make a stylesheet of nbs/dark.scss: Bootstrap's dark mode, with our colours over it"
+def without_sass(name):
+    "Make a stylesheet of nbs/NAME.scss: Bootstrap's colours, ours over them, and our widths"
     vendor = Path(smalldocs.__file__).parent / "assets" / "vendor"
     bootstrap = (vendor / "bootstrap" / "bootstrap.min.css").read_text()
-    dark = re.search(r"\[data-bs-theme=dark\]\{([^}]*)\}", bootstrap)[1]
-    scss = (PROC / "dark.scss").read_text()
-    colours = re.findall(r"^\$([\w-]+): ([^;]+);", scss, re.MULTILINE)
-    ours = "".join(f"--bs-{name}:{value};" for name, value in colours)
-    return f"{bootstrap}:root{{{dark};{ours}}}"
+    theirs = re.search(rf"\[data-bs-theme={name}\]\{{([^}}]*)\}}", bootstrap)[1]
+    scss = (PROC / f"{name}.scss").read_text()
+    colours = dict(re.findall(r"^\$([\w-]+): ([^;]+);", scss, re.MULTILINE))
+    link = ",".join(str(channel) for channel in bytes.fromhex(colours["link-color"][1:]))
+    colours |= {"secondary-color": colours["text-muted"], "link-color-rgb": link}
+    grid = yaml.safe_load((PROC / "_quarto.yml").read_text())["format"]["html"]["grid"]
+    ours = "".join(f"--bs-{name}:{value};" for name, value in colours.items())
+    widths = "".join(f"--sd-{name}:{value};" for name, value in grid.items())
+    return f"{bootstrap}:root{{{theirs};{ours}}}html:root{{{widths}}}"
 
 
 def with_mathml(page):
@@ -53,6 +59,32 @@ def with_mathml(page):
 
     page = re.sub(r"\\([(\[])(.*?)\\[)\]](?=</span>)", convert, page, flags=re.DOTALL)
     return re.sub(r"<(?:link|script)[^>]*/katex@[^>]*>(?:</script>)?", "", page)
+
+
+def with_picture_files(page, path):
+    "Move a page's pictures into files beside it, as Quarto does"
+
+    def move(found):
+        folder = path.with_name(f"{path.stem}_files")
+        folder.mkdir(exist_ok=True)
+        picture = folder / f"{len(list(folder.iterdir()))}.png"
+        picture.write_bytes(base64.b64decode(found[1]))
+        return f'src="{folder.name}/{picture.name}" class="img-fluid"'
+
+    return re.sub(r'src="data:image/png;base64,([^"]*)" class="img-fluid"', move, page)
+
+
+def home():
+    "Say where the site begins on its host: /vit-mnist/"
+    return get_config().doc_baseurl.rstrip("/") + "/"
+
+
+def with_address(page, name):
+    "Say a page's address in its head, as Quarto does; the 404 page is shown at any depth"
+    site = get_config().doc_host + home()
+    line = f'<link rel="canonical" href="{site + name.removesuffix("index.html")}">'
+    line = f'<base href="{home()}">' if name == "404.html" else line
+    return page.replace("<head>", f"<head>{line}", 1)
 
 
 def rename_pages():
@@ -67,17 +99,17 @@ def rename_pages():
         nbformat.write(notebook, path)
         if name := page_name(notebook):
             path.rename(path.with_name(name).with_suffix(".ipynb"))
-    sidebar = PROC / "sidebar.yml"
-    sidebar.write_text(without_numbers(sidebar.read_text()))
+    for path in PROC / "sidebar.yml", PROC / "404.qmd":
+        path.write_text(without_numbers(path.read_text()))
 
 
 def write_config():
-    "Leave out two keys that smalldocs refuses and a reader does not see; set the dark style"
+    "Leave out what smalldocs refuses and a reader does not see; set the styles"
     config = yaml.safe_load((PROC / "_quarto.yml").read_text())
-    config["format"].pop("commonmark", None)
     config.pop("keep-md", None)
-    config["format"]["html"]["theme"]["dark"] = "dark.css"
-    (PROC / "dark.css").write_text(dark_without_sass())
+    for scheme in "light", "dark":
+        config["format"]["html"]["theme"][scheme] = f"{scheme}.css"
+        (PROC / f"{scheme}.css").write_text(without_sass(scheme))
     (PROC / "_quarto.yml").write_text(yaml.safe_dump(config))
 
 
@@ -89,8 +121,10 @@ def render_without_quarto():
     write_config()
     subprocess.run([Path(sys.executable).with_name("smalldocs"), "render", PROC], check=True)
     for path in (PROC / "_docs").rglob("*.html"):
-        page = path.read_text(encoding="utf-8")
-        path.write_text(with_mathml(page), encoding="utf-8")
+        page = with_mathml(path.read_text(encoding="utf-8"))
+        name = path.relative_to(PROC / "_docs").as_posix()
+        page = with_picture_files(with_address(page, name), path)
+        path.write_text(page, encoding="utf-8")
     shutil.rmtree(DOCS, ignore_errors=True)
     shutil.move(PROC / "_docs", DOCS)
 
@@ -102,6 +136,6 @@ if __name__ == "__main__":
         nbdev_docs.__wrapped__()
     else:
         render_without_quarto()
-    faults, pages = check(DOCS), len(list(DOCS.rglob("*.html")))
+    faults, pages = check(DOCS, home()), len(list(DOCS.rglob("*.html")))
     print("\n".join(faults) or f"{pages} pages in {DOCS.relative_to(ROOT)}/, no fault found")
     sys.exit(bool(faults))
