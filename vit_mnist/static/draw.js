@@ -7,6 +7,7 @@ const SIDE = 140; // pixels of the drawing handed on: five for each of MNIST's 2
 const PEN = 13; // width of the stroke, in those pixels: about that of MNIST's digits
 
 const STYLE = `
+  :host([hidden]) { display: none; }
   :host { display: block; font: 14px/1.45 system-ui, sans-serif; max-width: 280px; --line: color-mix(in srgb, currentColor 22%, transparent); --accent: #3b82f6; }
   * { box-sizing: border-box; }
   canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px; cursor: crosshair; touch-action: none; background: #fff; }
@@ -18,10 +19,25 @@ const STYLE = `
 `;
 
 class VitPad extends HTMLElement {
-  #strokes = []; #drawing = null; #cursor = null; #queued = false; #canvas; #buttons = {};
+  #strokes = []; #drawing = null; #cursor = null; #queued = false; #canvas; #buttons = {}; #leave = null;
 
   connectedCallback() {
-    if (this.shadowRoot) return;
+    if (!this.shadowRoot) this.#build();
+    this.hidden = "widget" in this.dataset; // paper that nobody reads
+    this.meet();
+  }
+  disconnectedCallback() {
+    this.#leave?.();
+    this.#leave = null;
+  }
+  meet() { // its widget, where there is one
+    const model = widgets.get(this.dataset.widget);
+    if (!model) return;
+    this.hidden = false;
+    this.#leave ??= connect(this, model);
+  }
+
+  #build() {
     this.setAttribute("data-lm-suppress-shortcuts", "true"); // a notebook must not take the keys
     const make = (tag, attributes, ...inside) => {
       const node = document.createElement(tag);
@@ -126,12 +142,15 @@ class VitPad extends HTMLElement {
   }
 }
 
+// Widgets of running kernels, by name: an element in a notebook's output meets its own here, whichever of them comes first.
+const widgets = (globalThis.vitWidgets ??= new Map());
+
 if (!customElements.get("vit-pad")) customElements.define("vit-pad", VitPad);
 
 // ---- the widget: every drawing goes to the kernel, one at a time, or a slow kernel would fall ever further behind
 
-export function render({ model, el }) {
-  const pad = document.createElement("vit-pad");
+export function connect(pad, model) {
+  const end = new AbortController();
   let busy = false, again = false;
   const send = () => {
     if (busy) { again = true; return; }
@@ -143,11 +162,27 @@ export function render({ model, el }) {
     busy = false;
     if (again) send();
   };
-  pad.addEventListener("vit-drawing", send);
-  pad.addEventListener("vit-keep", () => model.send({ keep: true }));
+  pad.addEventListener("vit-drawing", send, end);
+  pad.addEventListener("vit-keep", () => model.send({ keep: true }), end);
   model.on("msg:custom", onMessage);
-  el.append(pad);
-  return () => model.off("msg:custom", onMessage);
+  return () => {
+    end.abort();
+    model.off("msg:custom", onMessage);
+  };
 }
 
-export default { render };
+export function initialize({ model }) {
+  const name = model.get("_name");
+  widgets.set(name, model);
+  for (const pad of document.querySelectorAll(`vit-pad[data-widget="${name}"]`)) pad.meet();
+  return () => widgets.delete(name);
+}
+
+// Where the widget itself is shown: in another widget, and in Colab and VS Code.
+export function render({ model, el }) {
+  const pad = document.createElement("vit-pad");
+  el.append(pad);
+  return connect(pad, model);
+}
+
+export default { initialize, render };
