@@ -682,7 +682,7 @@ export function connect(element, model) {
   };
 }
 
-export function initialize({ model }) {
+function initialize({ model }) {
   const name = model.get("_name");
   widgets.set(name, model);
   for (const element of document.querySelectorAll(`vit-attention[data-widget="${name}"]`)) element.meet();
@@ -690,7 +690,7 @@ export function initialize({ model }) {
 }
 
 // Where the widget itself is shown: in another widget, and in Colab and VS Code.
-export function render({ model, el }) {
+function render({ model, el }) {
   const element = document.createElement("vit-attention");
   el.append(element);
   return connect(element, model);

@@ -171,7 +171,7 @@ export function connect(pad, model) {
   };
 }
 
-export function initialize({ model }) {
+function initialize({ model }) {
   const name = model.get("_name");
   widgets.set(name, model);
   for (const pad of document.querySelectorAll(`vit-pad[data-widget="${name}"]`)) pad.meet();
@@ -179,7 +179,7 @@ export function initialize({ model }) {
 }
 
 // Where the widget itself is shown: in another widget, and in Colab and VS Code.
-export function render({ model, el }) {
+function render({ model, el }) {
   const pad = document.createElement("vit-pad");
   el.append(pad);
   return connect(pad, model);
