@@ -462,7 +462,8 @@ def _repr_mimebundle_(self: AttentionExplorer, **kwargs):
         data, metadata = super(AttentionExplorer, self)._repr_mimebundle_(**kwargs)
     png = self.picture()
     images = 1 if self._data["left_out"] else 4  # of a large model
-    page = element_html(self._precomputed(images, False), png, widget=self._name)
+    steps = images * len(self._snapshots) * len(self.result(0)[1]) < 2**19
+    page = element_html(self._precomputed(images, steps), png, widget=self._name)
     return {**data, "text/html": page, "image/png": base64_text(png)}, metadata
 
 # %% ../nbs/71_explorer.ipynb #7aa0b9ef
