@@ -86,6 +86,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     copy = folder / "project" / "nbs"
     shutil.copytree(ROOT / "nbs", copy, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(ROOT / "tools", folder / "project" / "tools")
     (folder / "project" / "vit_mnist").mkdir()
     (folder / "project" / "settings.ini").touch()
     settings = {
@@ -207,6 +208,75 @@ def test_a_page_that_is_loaded_again_meets_the_running_widget(lab, server):
     page.wait_for_function("vitWidgets.has(document.querySelector('vit-attention').dataset.widget)")
     click_patch(page, 1, 3)
     assert notebook.python("print(explorer.query)") == "(1, 3)"
+
+
+# ---- the first hour
+
+
+def test_a_student_finds_picture_explorer_and_pad_within_a_few_cells(lab):
+    notebook = lab()  # what `make lab` opens
+    page = notebook.page
+    assert page.url.endswith("/lab/tree/tutorials/first_steps.ipynb")
+    page.locator(".jp-Notebook h1", has_text="First steps").wait_for()
+    page.wait_for_function(
+        "window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel"
+    )
+    cell = page.locator(".jp-Notebook .jp-Cell")
+    cell.first.click()
+
+    def run(*numbers):
+        for _ in numbers:
+            page.keyboard.press("Shift+Enter")
+        notebook.wait_for_kernel()
+
+    def live(output):
+        name = output.first.get_attribute("data-widget")
+        page.wait_for_function("name => vitWidgets.has(name)", arg=name)
+
+    run(1, 2)  # the title, and one cell: the first picture of one's own
+    assert cell.nth(1).locator(".jp-OutputArea-output img").count() == 1
+    run(3, 4)
+    live(cell.nth(3).locator("vit-attention"))
+    click_patch(page, 2, 4)
+    assert "patch (2, 4) attends" in text(page)
+    run(5, 6)
+    live(cell.nth(5).locator("vit-pad"))
+    paper = cell.nth(5).locator("[data-control=paper]")
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 0.1 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 0.9 * box["height"], steps=9)
+    page.mouse.up()
+    bars = cell.nth(5).locator("vit-attention .bar")
+    bars.first.wait_for()
+    assert bars.count() == 10
+
+
+BARS = [
+    "from vit_mnist.all import *; from vit_mnist.core import progress_bar",
+    "few = Settings(epochs=3, limit=2000, valid_size=500, model_args={'depth': 1}, device='cpu')",
+    "run = train(few)",
+    "done = list(progress_bar(range(3)))",
+]
+
+
+def test_a_training_shows_one_bar_one_picture_and_nothing_pink(lab, server):
+    write_notebook(server[1] / "tutorials" / "bars.ipynb", BARS)
+    notebook = lab("tutorials/bars.ipynb")
+    notebook.run_all("img")
+    notebook.save()
+    written = nbformat.read(server[1] / "tutorials" / "bars.ipynb", 4)
+    outputs = written.cells[2].outputs
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    said, bar, picture = outputs
+    assert "writes ../../runs/vit-" in said.text and bar.data["text/plain"].startswith("100%")
+    assert "image/png" in picture.data
+    assert notebook.page.locator(".jp-OutputArea-output", has_text="%|").count() == 1
+    folder, nbs = notebook.python("print(run.folder.resolve())"), server[1]
+    assert Path(folder).parent == (nbs.parent / "runs").resolve() and not (nbs / "runs").exists()
+    assert not (nbs / "tutorials" / "runs").exists()
+    assert all(not output.data["text/plain"] for output in written.cells[3].outputs)
 
 
 # ---- the explorer and the pad with their kernel
