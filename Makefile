@@ -52,7 +52,7 @@ mutate: $(STAMP)  ## change the code one thing at a time: do tests notice? hours
 coverage: $(STAMP)  ## the lines that notebooks and tests run together, about fifteen minutes
 	"$(BIN)"/python tools/cover.py
 
-lab: $(STAMP)  ## open JupyterLab on the notebooks
+lab: $(STAMP)  ## open the first lesson in JupyterLab, beside the other notebooks
 	"$(BIN)"/jupyter lab --notebook-dir nbs --config tools/jupyter_server_config.py
 
 notebooks: $(STAMP)  ## run all notebooks in place; slow cells keep their outputs

@@ -1,5 +1,6 @@
 "callbacks: averages and best epochs by hand, the first bad step by its number, files by process."
 
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -140,3 +141,16 @@ def test_settings_decide_their_numbers_and_a_plain_callback_does_nothing():
     run = Run(one_weight(), Training(), 1)
     tell([Callback()], run, "on_start on_ready on_step on_epoch on_trained on_end on_exit")
     assert Callback().state_dict() == {} and Callback().load_state_dict({}) is None
+
+
+@pytest.mark.parametrize(
+    "steps, late", [((0, 10, 47), None), ((0, 48), "48"), ((60, 30, 90), "60, 90")]
+)
+def test_snapshots_that_the_run_does_not_reach_are_named_before_it_begins(tmp_path, steps, late):
+    run = Run(nn.Linear(1, 1), Training(), total_steps=47, folder=tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Snapshots(steps).on_start(run)
+    said = [str(warning.message) for warning in caught]
+    words = f"the run has 47 steps, so there will be no snapshot of {late}"
+    assert said == ([words] if late else [])

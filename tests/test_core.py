@@ -8,14 +8,23 @@ import warnings
 from contextlib import nullcontext
 from pathlib import Path
 
+import IPython.display
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from PIL import Image
 
+from vit_mnist import core
 from vit_mnist.core import UserError, as_label, check_name, derive_seed, figure, fork_rng
 from vit_mnist.core import import_submodule, make_generator, moved, printable, read_file
-from vit_mnist.core import renamed_parameters, save_picture, to_json, write_atomic, write_json
+from vit_mnist.core import (
+    progress_bar,
+    renamed_parameters,
+    save_picture,
+    to_json,
+    write_atomic,
+    write_json,
+)
 
 
 def test_a_figure_has_rows_of_axes_of_a_size_and_is_shown_only_where_it_is_a_value():
@@ -177,3 +186,38 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path):
     for name, error in {"missing": FileNotFoundError, "": IsADirectoryError}.items():
         with pytest.raises(error):
             read_file(tmp_path / name)
+
+
+class Shown(list):
+    "The texts that one output of a notebook has shown"
+
+    def update(self, bundle, raw):
+        self.append(bundle["text/plain"])
+
+
+@pytest.mark.parametrize("leave, last", [(True, "100%"), (False, "")])
+def test_a_bar_in_a_notebook_is_one_output_that_is_full_or_empty_at_the_end(
+    monkeypatch, capfd, leave, last
+):
+    outputs = []
+
+    def display(bundle, raw, display_id):
+        outputs.append(Shown([bundle["text/plain"]]))
+        return outputs[-1]
+
+    monkeypatch.setattr(core, "in_notebook", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", display)
+    for _ in progress_bar(range(2), leave=leave, mininterval=0):
+        assert list(progress_bar("ab", hidden=True)) == ["a", "b"]
+    (shown,) = outputs
+    assert shown[0].startswith("0%") and shown[-1][:4] == last
+    assert list(progress_bar("ab", delay=60)) == ["a", "b"] and len(outputs) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_elsewhere_is_on_stderr_of_a_terminal(monkeypatch, capsys, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    assert list(progress_bar("ab", leave=True)) == ["a", "b"]
+    said = capsys.readouterr()
+    assert ("100%" in said.err) == terminal and not said.out

@@ -250,6 +250,9 @@ def test_outputs_are_there_and_pictures_say_what_is_on_them(path):
         pictures = any(kind.startswith("image/") for kind in kinds)
         last = source.splitlines()[-1:]
         assert not any(output.output_type == "error" for output in outputs), source
+        said = "".join(o.text for o in outputs if o.get("name") == "stderr")
+        assert "%|" not in said, f"a bar on stderr, pink in JupyterLab:\n{source}"
+        assert not any("widget-view" in kind for kind in kinds), f"a view of a widget:\n{source}"
         assert outputs or "slow" not in directives, f"a slow cell never run:\n{source}"
         assert outputs or last != ["fig"], f"a picture never drawn:\n{source}"
         assert not pictures or "fig-alt:" in directives, f"no alternative text:\n{source}"

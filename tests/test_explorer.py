@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -248,3 +249,26 @@ def test_an_output_without_classes_is_a_sigmoid(rgb):
     assert torch.allclose(explorer.probs, logit.sigmoid()[0], atol=1e-6)
     explorer.method = "ink"
     assert explorer.map.shape == (48, 64)
+
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def test_an_output_holds_page_and_picture_and_a_view_only_where_nothing_else_is_shown(
+    explorer, monkeypatch
+):
+    data, metadata = explorer._repr_mimebundle_()
+    assert set(data) == {"text/plain", "text/html", "image/png"} and not metadata
+    assert "<b>run this cell first</b>" in data["text/html"]
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    data, _ = explorer._repr_mimebundle_()
+    assert data[VIEW]["model_id"] == explorer.model_id and "text/html" in data
+
+
+def test_an_output_holds_small_snapshots_of_a_run_too(model, tmp_path):
+    for step in (0, 10):
+        save_model(model, tmp_path / "snapshots" / f"step-{step:06d}.safetensors")
+    small = AttentionExplorer(model, load_data().test.images[:1], run=tmp_path)
+    held = small._repr_mimebundle_()[0]["text/html"].split('application/json">')[1]
+    page = json.loads(held.split("</script>")[0])
+    assert page["steps"] == [0, 10] and {r["step"] for r in page["results"]} == {None, 0, 10}

@@ -327,3 +327,10 @@ print(run.step, Accelerator(mixed_precision="bf16").mixed_precision)
 def test_ones_own_accelerator_and_a_run_do_not_meet(script, when):
     done = script("python", "-c", ACCELERATOR, when)
     assert done.stdout.split() == ["1", "bf16"], done.stderr
+
+
+def test_a_folder_may_be_text(tmp_path):
+    settings = Training(epochs=1, batch_size=8, device="cpu", snapshots=(0,))
+    model = create_model("vit", seed=0, size="tiny")
+    run = fit(model, load_data().train.take(8), settings=settings, folder=str(tmp_path))
+    assert run.folder == tmp_path and (tmp_path / "snapshots" / "step-000000.safetensors").exists()

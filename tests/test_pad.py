@@ -85,3 +85,10 @@ def test_options_reach_the_explorer(pad):
     assert [method["name"] for method in data["methods"]] == ["ink"]
     assert data["title"] == "What the model makes of it"
     assert pad.children == (pad.paper, pad.explorer)
+
+
+def test_an_output_names_paper_and_explorer_and_holds_no_view(pad):
+    data, _ = pad._repr_mimebundle_()
+    assert set(data) == {"text/plain", "text/html", "image/png"}
+    for name in (pad.paper._name, pad.explorer._name):
+        assert data["text/html"].count(f'data-widget="{name}"') == 1

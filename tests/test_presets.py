@@ -8,7 +8,7 @@ import pytest
 
 from vit_mnist.core import UserError
 from vit_mnist.model import about, create_model
-from vit_mnist.presets import FREE, PRESETS, find_preset
+from vit_mnist.presets import FREE, PRESETS, find_preset, runs_folder
 from vit_mnist.settings import Settings
 
 OTHER = dict(seed=5, device="cpu", limit=100, valid_size=10, snapshots=(3,))
@@ -53,3 +53,19 @@ def test_the_model_of_a_preset_has_the_tokens_that_the_page_shows(name, grid):
     preset = PRESETS[name]
     model = create_model(preset.model, seed=0, **preset.model_args)
     assert {layout.keys.grid for layout in about(model).layouts} == {grid}
+
+
+def test_runs_of_the_project_lie_at_its_root_and_others_where_one_is(tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    (project / "nbs" / "tutorials").mkdir(parents=True)
+    for folder in (project / "nbs" / "tutorials", project, tmp_path):
+        monkeypatch.chdir(folder)
+        assert str(runs_folder()) == "runs"  # not all of the project is there
+    (project / "vit_mnist").mkdir()
+    (project / "settings.ini").touch()
+    for folder in (project / "nbs" / "tutorials", project / "nbs", project):
+        monkeypatch.chdir(folder)
+        assert runs_folder().resolve() == project / "runs"
+    assert str(runs_folder()) == "runs"  # as it was at the root
+    monkeypatch.chdir(tmp_path)
+    assert str(runs_folder()) == "runs"

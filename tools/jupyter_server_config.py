@@ -1,15 +1,3 @@
-"Configure JupyterLab for `make lab`: saved notebooks keep only the static form of widgets."
+"Configure JupyterLab for `make lab`: it opens the first lesson."
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-from clean_views import clean_views  # noqa: E402
-
-
-def save_static(model, **kwargs):
-    if model["type"] == "notebook":
-        clean_views(model["content"])
-
-
-c.FileContentsManager.pre_save_hook = save_static  # noqa: F821
+c.LabApp.default_url = "/lab/tree/tutorials/first_steps.ipynb"  # noqa: F821

@@ -250,8 +250,14 @@ class Snapshots(Callback):
         self.steps = set(steps)
 
     def on_start(self, run):
-        if run.main and run.folder is None:
+        if not run.main:
+            return
+        if run.folder is None:
             raise UserError("snapshots need a folder for the run")
+        late = sorted(step for step in self.steps if step > run.total_steps)
+        if late:
+            said = f"the run has {run.total_steps:,} steps, so there will be no snapshot of"
+            warnings.warn(f"{said} {', '.join(map(str, late))}")
 
     def on_ready(self, run):
         if run.step == 0:

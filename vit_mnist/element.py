@@ -386,6 +386,9 @@ def static_file(
     return (files("vit_mnist") / "static" / name).read_text(encoding="utf-8")
 
 # %% ../nbs/70_element.ipynb #52d8a18e
+_STILL = "A still picture. In a notebook, <b>run this cell first</b> (Shift + Enter), then click."
+
+
 def _picture_words(data):
     "Say what the still picture shows"
     image = data["images"][data.get("state", {}).get("image", 0)]["title"]
@@ -409,15 +412,18 @@ def element_html(
     data: dict,  # from `explorer_data`, with results
     picture: bytes = None,  # PNG, seen where no script may run
     script: bool = True,  # bring the JavaScript along; one copy a page is enough
+    widget: str = None,  # in a notebook's output: name of the widget to meet while a kernel runs
 ) -> str:  # HTML
     "Write the element with its data, to stand anywhere in a page"
     inside = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    image, code = _image(data, picture) if picture else "", ""
+    image, code, meets = _image(data, picture) if picture else "", "", ""
+    if widget:
+        image, meets = f"<p>{_STILL}</p>{image}", f' data-widget="{widget}"'
     if script:
         safe = static_file("attention.js").replace("</", "<\\/")
         code = f'<script type="module">{safe}</script>'
     held = f'<script type="application/json">{inside}</script>'
-    return f"<vit-attention>{image}{held}</vit-attention>{code}"
+    return f"<vit-attention{meets}>{image}{held}</vit-attention>{code}"
 
 # %% ../nbs/70_element.ipynb #0f1161ff
 _STYLE = (

@@ -12,10 +12,9 @@ from importlib.resources import files
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .core import UserError, check_name, figure, as_label, fork_rng, moved
-from .core import describe_parameters, renamed_parameters
+from .core import describe_parameters, progress_bar, renamed_parameters
 from .model import About, about, eval_mode, Classifier, as_classifier, batch_logits
 from .model import to_probabilities
 from .summary import Table
@@ -181,7 +180,7 @@ def explain(
         targets = [None] * len(x) if target is None else target.to(x.device).split(batch_size)
         parts = list(zip(x.split(batch_size), targets))
         hidden = len(x) <= 4 * batch_size
-        for part, classes in tqdm(parts, unit="batch", mininterval=0.5, disable=hidden):
+        for part, classes in progress_bar(parts, hidden, unit="batch"):
             attributions.append(chosen.run(whole, part, classes, **options))
     pixels = torch.cat([to_pixels(part, *x.shape[2:]) for part in attributions]).detach().float()
     if not tokens:

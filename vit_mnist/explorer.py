@@ -6,12 +6,15 @@
 __all__ = ['AttentionExplorer']
 
 # %% ../nbs/71_explorer.ipynb #261959b4
+import sys
 from collections import OrderedDict
 from operator import index as whole_number
 from pathlib import Path
+from uuid import uuid4
 
 import anywidget, json, torch, traitlets as t
 from fastcore.basics import patch
+from IPython import get_ipython
 from IPython.core.pylabtools import print_figure
 from torch import Tensor, nn
 
@@ -41,8 +44,18 @@ def _pair(wanted, value):
         raise UserError(f"{wanted}, not {value!r}") from error
     return first, second
 
+# %% ../nbs/71_explorer.ipynb #3eb63944
+class _Named(anywidget.AnyWidget):
+    "Have a name, by which an element in a notebook's output finds its widget"
+
+    _name = t.Unicode().tag(sync=True)
+
+    @t.default("_name")
+    def _new_name(self):
+        return uuid4().hex
+
 # %% ../nbs/71_explorer.ipynb #482179a1
-class _State(anywidget.AnyWidget):
+class _State(_Named):
     "Hold what page and kernel share; a value that is not allowed is refused"
 
     image = t.Int(0).tag(sync=True)
@@ -442,6 +455,12 @@ def picture(
         fig = plot_digits(shown, [self._data["images"][image]["title"]])
     return print_figure(fig, dpi=72)
 
+# %% ../nbs/71_explorer.ipynb #e79f026d
+def _shows_only_views():
+    "Say whether this is Colab or VS Code, where a widget meets a page only in a view of its own"
+    names = getattr(get_ipython(), "user_ns", ())
+    return "google.colab" in sys.modules or "__vsc_ipynb_file__" in names
+
 # %% ../nbs/71_explorer.ipynb #66cf5c47
 @patch
 def html(
@@ -476,11 +495,14 @@ def save(
 # %% ../nbs/71_explorer.ipynb #a51e5d11
 @patch
 def _repr_mimebundle_(self: AttentionExplorer, **kwargs):
-    "Give the live view, and beside it what is left when the kernel is gone"
-    data, metadata = super(AttentionExplorer, self)._repr_mimebundle_(**kwargs)
+    "Give a page that meets this widget while the kernel runs, and a picture"
+    data, metadata = {"text/plain": repr(self)}, {}
+    if _shows_only_views():
+        data, metadata = super(AttentionExplorer, self)._repr_mimebundle_(**kwargs)
     png = self.picture()
     images = 1 if self._data["left_out"] else 4  # of a large model
-    page = self.html(images, picture=png)
+    steps = images * len(self._snapshots) * len(self.result(0)[1]) < 2**19
+    page = element_html(self._precomputed(images, steps), png, widget=self._name)
     return {**data, "text/html": page, "image/png": base64_text(png)}, metadata
 
 # %% ../nbs/71_explorer.ipynb #7aa0b9ef

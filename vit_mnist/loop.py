@@ -326,7 +326,7 @@ def _start_run(model, n, settings, callbacks, folder):
         optimizers=make_optimizers(model, settings),
         callbacks=[*settings_callbacks(settings), *callbacks],
         accelerator=accelerator,
-        folder=folder,
+        folder=Path(folder) if folder else None,
     )
 
 # %% ../nbs/34_loop.ipynb #59b48285

@@ -16,9 +16,9 @@ from operator import index
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from .core import UserError, check_name, describe_parameters, moved, renamed_parameters
+from .core import UserError, check_name, describe_parameters, moved, progress_bar
+from .core import renamed_parameters
 from .layout import AttentionLayout, Tokens, places
 from .data import Split
 from .model import About, about, as_classifier, check_logits, eval_mode, uncompiled
@@ -361,8 +361,7 @@ def stream_attention(
     "Yield the maps batch by batch, with a progress bar; memory is bounded if they are not kept"
     hidden = len(images) <= batch_size
     images = about(model).as_images(images)
-    batches = tqdm(images.split(batch_size), unit="batch", disable=hidden, mininterval=0.5)
-    for batch in batches:
+    for batch in progress_bar(images.split(batch_size), hidden, unit="batch"):
         yield capture_attention(model, batch, **kwargs)
 
 # %% ../nbs/40_maps.ipynb #8ce8f040

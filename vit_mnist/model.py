@@ -22,11 +22,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from tqdm import tqdm
 
 from .core import UserError, check_file, check_name, derive_seed, fork_rng
 from .core import import_submodule, moved, printable, to_json, write_atomic
-from .core import describe_parameters
+from .core import describe_parameters, progress_bar
 from .data import DataSet, normalise
 from .layout import AttentionLayout, Layout
 from .zoo import Entry, known_models
@@ -601,7 +600,7 @@ def batch_logits(
     images = known.as_images(images)
     # a model of wide results gets fewer images at once: at most 256 MB for one of them
     batch_size = max(1, min(batch_size, 2**26 // max(1, getattr(model, "widest", 1))))
-    bar = tqdm(images.split(batch_size), unit="batch", delay=2, leave=False, disable=None)
+    bar = progress_bar(images.split(batch_size), unit="batch", delay=2)
     with evaluating(whole):
         return torch.cat([check_logits(whole(known.takes(part)), known) for part in bar])
 

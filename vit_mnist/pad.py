@@ -6,17 +6,17 @@
 __all__ = ['DigitPad']
 
 # %% ../nbs/72_pad.ipynb #b9087202
-import anywidget, ipywidgets, torch
+import ipywidgets, torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .core import UserError, describe_parameters
 from .digits import prepare_digit
 from .element import static_file
-from .explorer import AttentionExplorer
+from .explorer import AttentionExplorer, _Named, _shows_only_views
 
 # %% ../nbs/72_pad.ipynb #df544960
-class _Paper(anywidget.AnyWidget):
+class _Paper(_Named):
     "Show something to draw on"
 
     _esm = static_file("draw.js")
@@ -99,11 +99,15 @@ def _on_message(self: DigitPad, widget, content, buffers):
 # %% ../nbs/72_pad.ipynb #1cdb7813
 @patch
 def _repr_mimebundle_(self: DigitPad, **kwargs):
-    "Give the live pad, and beside it what is left when the kernel is gone"
+    "Give a page that meets paper and explorer while the kernel runs, and a picture"
     data, metadata = self.explorer._repr_mimebundle_(**kwargs)
-    live = "application/vnd.jupyter.widget-view+json"
-    view = {**data[live], "model_id": self.model_id}
-    return {**data, "text/plain": repr(self), live: view}, metadata
+    if _shows_only_views():
+        data |= super(DigitPad, self)._repr_mimebundle_(**kwargs)
+    code = static_file("draw.js").replace("</", "<\\/")
+    paper = f'<vit-pad data-widget="{self.paper._name}"></vit-pad></vit-attention>'
+    page = data["text/html"].replace("</vit-attention>", paper, 1)
+    page += f'<script type="module">{code}</script>'
+    return {**data, "text/plain": repr(self), "text/html": page}, metadata
 
 # %% ../nbs/72_pad.ipynb #8f1eabfc
 describe_parameters(globals())

@@ -16,7 +16,7 @@ from torch import nn
 from .core import UserError, check_name, describe_parameters, moved, read_file
 from .data import DataSet, load_data
 from .model import load_model
-from .presets import check_run, list_pretrained
+from .presets import check_run, list_pretrained, runs_folder
 from .weights import load_pretrained, read_card
 
 # %% ../nbs/61_runs.ipynb #5a4c11e7
@@ -69,7 +69,7 @@ def _matches(row, where):
 
 
 def list_runs(
-    folder: Path = "runs",  # where the run folders are
+    folder: Path = None,  # where the run folders are; default: `runs_folder()`
     sort: str = "valid_accuracy",  # column to sort by; best, that is highest, first
     ascending: bool = False,  # lowest first
     **where,  # setting or metric: the value it must have, or a pattern: `model="*vit"`
@@ -77,7 +77,7 @@ def list_runs(
     "List the runs in a folder; raise `UserError` for a missing folder or an unknown column"
     import pandas as pd  # half a second that commands need not pay
 
-    folder = Path(folder)
+    folder = Path(folder or runs_folder())
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; name the one that holds the run folders")
     runs = [path for path in sorted(folder.iterdir()) if (path / "config.json").is_file()]

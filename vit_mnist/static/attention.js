@@ -1,7 +1,7 @@
 // <vit-attention>: what a Vision Transformer attends to, to be explored by hand.
 //
 // One file, two hosts. On any page the element finds its data in a JSON script inside it and needs no kernel and no
-// network. In JupyterLab anywidget calls `render` (at the end), which ties the same element to the Python object.
+// network. In a notebook the same element is tied to the Python object (at the end).
 // There is no build step: what you read is what runs.
 
 const CIVIDIS = "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 8c8878 9b9476 aba072 bcae6c cdbb63 dec958 f0d846 fee838";
@@ -288,7 +288,7 @@ function queryOn({ queries, names }, query, old) {
 }
 
 class VitAttention extends HTMLElement {
-  #data = null; #state = null; #results = new Map(); #preview = null; #pointed = null; #timer = null; #parts = {}; #shared = null; #width = 0;
+  #data = null; #state = null; #results = new Map(); #preview = null; #pointed = null; #timer = null; #parts = {}; #shared = null; #width = 0; #leave = null;
   #watch = new ResizeObserver(([{ contentRect: { width } }]) => { // lines are drawn in pixels of the page
     if (width !== this.#width) (this.#width = width), requestAnimationFrame(() => this.#update());
   });
@@ -297,8 +297,18 @@ class VitAttention extends HTMLElement {
     const script = this.querySelector(':scope > script[type="application/json"]');
     if (!this.#data && script) this.data = JSON.parse(script.textContent);
     this.#watch.observe(this);
+    this.meet();
   }
-  disconnectedCallback() { this.#stop(); this.#watch.disconnect(); }
+  disconnectedCallback() {
+    this.#stop();
+    this.#watch.disconnect();
+    this.#leave?.();
+    this.#leave = null;
+  }
+  meet() { // its widget, where there is one
+    const model = widgets.get(this.dataset.widget);
+    if (model) this.#leave ??= connect(this, model);
+  }
 
   // Everything there is to show, as Python's `explorer_data` makes it.
   set data(data) {
@@ -849,6 +859,10 @@ function mayDownload(view) {
   }
 }
 
+// Widgets of running kernels, by name. A notebook's output holds the element alone, with all it needs to be read without
+// a kernel; element and widget meet here, whichever of them comes first.
+const widgets = (globalThis.vitWidgets ??= new Map());
+
 // Two outputs of one page bring this file twice; an element can be defined once.
 if (!customElements.get("vit-attention")) customElements.define("vit-attention", VitAttention);
 
@@ -878,23 +892,33 @@ export function connect(element, model) {
     for (const [name, value] of Object.entries(detail)) model.set(name, value);
     model.save_changes();
   };
-  element.addEventListener("vit-need", onNeed);
-  element.addEventListener("vit-change", onChange);
+  const end = new AbortController();
+  element.addEventListener("vit-need", onNeed, end);
+  element.addEventListener("vit-change", onChange, end);
   model.on("msg:custom", onMessage);
   model.on("change:_data", onData);
   for (const name of SHARED) model.on(`change:${name}`, onState);
   onData();
   return () => {
+    end.abort();
     model.off("msg:custom", onMessage);
     model.off("change:_data", onData);
     for (const name of SHARED) model.off(`change:${name}`, onState);
   };
 }
 
-export function render({ model, el }) {
+function initialize({ model }) {
+  const name = model.get("_name");
+  widgets.set(name, model);
+  for (const element of document.querySelectorAll(`vit-attention[data-widget="${name}"]`)) element.meet();
+  return () => widgets.delete(name);
+}
+
+// Where the widget itself is shown: in another widget, and in Colab and VS Code.
+function render({ model, el }) {
   const element = document.createElement("vit-attention");
   el.append(element);
   return connect(element, model);
 }
 
-export default { render };
+export default { initialize, render };

@@ -20,11 +20,25 @@ const STYLE = `
 `;
 
 class VitPad extends HTMLElement {
-  #strokes = []; #drawing = null; #cursor = null; #queued = false; #canvas; #buttons = {};
+  #strokes = []; #drawing = null; #cursor = null; #queued = false; #canvas; #buttons = {}; #leave = null;
 
   connectedCallback() {
     this.dispatchEvent(new CustomEvent("vit-connected"));
-    if (this.shadowRoot) return;
+    if (!this.shadowRoot) this.#build();
+    this.meet();
+  }
+  disconnectedCallback() {
+    this.#leave?.();
+    this.#leave = null;
+  }
+  meet() { // its widget, where there is one: only then is the paper seen, beside the explorer that it stands in
+    const model = widgets.get(this.dataset.widget);
+    if (!model) return;
+    this.slot = "paper";
+    this.#leave ??= connect(this, model);
+  }
+
+  #build() {
     this.setAttribute("data-lm-suppress-shortcuts", "true"); // a notebook must not take the keys
     const make = (tag, attributes, ...inside) => {
       const node = document.createElement(tag);
@@ -129,12 +143,15 @@ class VitPad extends HTMLElement {
   }
 }
 
+// Widgets of running kernels, by name: an element in a notebook's output meets its own here, whichever of them comes first.
+const widgets = (globalThis.vitWidgets ??= new Map());
+
 if (!customElements.get("vit-pad")) customElements.define("vit-pad", VitPad);
 
 // ---- the widget: every drawing goes to the kernel, one at a time, or a slow kernel would fall ever further behind
 
-export function render({ model, el }) {
-  const pad = document.createElement("vit-pad");
+export function connect(pad, model) {
+  const end = new AbortController();
   let busy = false, again = false;
   const send = () => {
     if (busy) { again = true; return; }
@@ -146,9 +163,25 @@ export function render({ model, el }) {
     busy = false;
     if (again) send();
   };
-  pad.addEventListener("vit-drawing", send);
-  pad.addEventListener("vit-keep", () => model.send({ keep: true }));
+  pad.addEventListener("vit-drawing", send, end);
+  pad.addEventListener("vit-keep", () => model.send({ keep: true }), end);
   model.on("msg:custom", onMessage);
+  return () => {
+    end.abort();
+    model.off("msg:custom", onMessage);
+  };
+}
+
+function initialize({ model }) {
+  const name = model.get("_name");
+  widgets.set(name, model);
+  for (const pad of document.querySelectorAll(`vit-pad[data-widget="${name}"]`)) pad.meet();
+  return () => widgets.delete(name);
+}
+
+// Where the widget itself is shown: in another widget, and in Colab and VS Code.
+function render({ model, el }) {
+  const pad = document.createElement("vit-pad");
   // The paper moves into the explorer beside it as soon as that is on the page; they may come in any order.
   const settle = () => {
     const explorer = el.parentElement?.querySelector("vit-attention");
@@ -163,11 +196,12 @@ export function render({ model, el }) {
     settle();
   }, { once: true });
   el.append(pad);
+  const leave = connect(pad, model);
   return () => {
     watch.disconnect();
     pad.remove();
-    model.off("msg:custom", onMessage);
+    leave();
   };
 }
 
-export default { render };
+export default { initialize, render };
