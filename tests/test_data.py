@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vit_mnist.core import UserError, make_generator, sha256
-from vit_mnist.data import DATASETS, Split, add_data, batches, cache_root, class_means, load_data
-from vit_mnist.data import mnist_hashes, normalise, plot_class_balance, plot_patches
+from vit_mnist.data import DATASETS, Split, add_data, batches, cache_root, class_means, displayed
+from vit_mnist.data import load_data, mnist_hashes, normalise, plot_class_balance, plot_patches
 from vit_mnist.evaluation import evaluate
 from vit_mnist.runs import open_data, open_model
 from vit_mnist.settings import Settings
@@ -106,6 +106,20 @@ def test_bars_of_three_splits_stand_beside_each_other_around_their_class(own_dat
     assert [bar.get_height() for bar in axis.containers[0]] == pytest.approx(
         [33.4, 33.3, 33.3], abs=0.1
     )
+    named = [text.get_text().split()[0] for text in axis.get_legend().get_texts()]
+    assert named == ["train", "valid", "test"]
+
+
+def test_three_channels_are_drawn_as_colours_and_any_other_number_as_their_mean():
+    pixels = torch.randint(256, [4, 5, 6], dtype=torch.uint8)
+    assert torch.equal(displayed(pixels[:3]), pixels[:3].movedim(0, -1) / 255)
+    for channels in (1, 2, 4):
+        assert torch.equal(displayed(pixels[:channels]), pixels[:channels].float().mean(0))
+
+
+def test_sets_of_the_family_are_downloaded_and_mnist_is_not():
+    asked = {name: entry.options.get("download") for name, entry in DATASETS.items()}
+    assert asked.pop("mnist") is False and set(asked.values()) == {True}
 
 
 def test_patches_are_numbered_row_by_row_without_scales():

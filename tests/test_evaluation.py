@@ -101,6 +101,24 @@ def test_the_worst_mistake_comes_first_with_both_classes(evaluation):
     assert fig.axes[0].images[0].get_array().max() == 1 and not fig.axes[1].images
 
 
+@pytest.mark.parametrize("mistakes, rows", [(0, 1), (10, 1), (11, 2), (30, 2)])
+def test_mistakes_stand_in_rows_of_ten(mistakes, rows):
+    split = Split(torch.zeros(30, 1, 28, 28, dtype=torch.uint8), torch.zeros(30).long(), ("a", "b"))
+    wrong = torch.arange(30) < mistakes
+    fig = plot_mistakes(Evaluation(split, torch.stack([~wrong, wrong], 1).float(), 0.5))
+    assert len(fig.axes) == 10 * rows
+    assert sum(len(axis.images) for axis in fig.axes) == min(mistakes, 20)
+    assert not any(axis.axison for axis in fig.axes)
+
+
+def test_names_of_many_classes_are_small_and_stand_upright():
+    names = tuple(map(str, range(36)))  # of one and two letters: these need not be turned
+    split = Split(torch.zeros(36, 1, 28, 28, dtype=torch.uint8), torch.arange(36), names)
+    axis = plot_confusion(Evaluation(split, torch.eye(36), 0.5)).axes[0]
+    label = axis.get_xticklabels()[0]
+    assert (label.get_rotation(), label.get_fontsize()) == (0, 5) and not axis.texts
+
+
 def test_a_model_in_training_is_evaluated_and_goes_on_training():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(784, 4)).train()
     model[2].weight.data.zero_()

@@ -47,6 +47,9 @@ class Lab:
 
     def python(self, code):
         "What `code` prints in the notebook's kernel"
+        self.page.wait_for_function(
+            "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel"
+        )
         said = self.page.evaluate(
             """async (code) => {
             const { sessionContext } = window.jupyterapp.shell.currentWidget.context;
@@ -216,11 +219,8 @@ def test_a_page_that_is_loaded_again_meets_the_running_widget(lab, server):
 def test_a_student_finds_picture_explorer_and_pad_within_a_few_cells(lab):
     notebook = lab()  # what `make lab` opens
     page = notebook.page
-    assert page.url.endswith("/lab/tree/tutorials/first_steps.ipynb")
+    assert "/lab/tree/tutorials/first_steps.ipynb" in page.url
     page.locator(".jp-Notebook h1", has_text="First steps").wait_for()
-    page.wait_for_function(
-        "window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel"
-    )
     cell = page.locator(".jp-Notebook .jp-Cell")
 
     def run(*numbers):
