@@ -58,7 +58,7 @@ class FieldComments:
     def __call__(self, cell):
         from nbdev.showdoc import show_doc  # installed where pages are built
 
-        shown = re.search(r"^show_doc\((\w+)", cell.source, re.MULTILINE)
+        shown = re.search(r"^show_doc\((\w+)\b(?!\.)", cell.source, re.MULTILINE)
         value = getattr(self.module, shown[1], None) if shown else None
         if is_dataclass(value):
             cell.outputs[0]["data"] = {"text/markdown": show_doc(value)._repr_markdown_()}
@@ -78,7 +78,7 @@ class Signatures:
             prose = re.sub(r"^```.*?^```", "", cell.source, flags=re.MULTILINE | re.DOTALL)
             for marks in re.findall(r"^(#+) ", prose, re.MULTILINE):
                 self.level = len(marks)
-        elif shown := re.search(r"^show_doc\((\w+)\b(?!\.)", cell.source, re.MULTILINE):
+        elif shown := re.search(r"^show_doc\(([\w.]+)", cell.source, re.MULTILINE):
             self.mend(cell, shown[1])
 
     def mend(self, cell, name):
