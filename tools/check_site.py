@@ -67,6 +67,8 @@ def check(
     faults = [] if pages else [f"{site}: no pages"]
     for path, page in pages.items():
         name = path.relative_to(site)
+        lost = sorted({link for link in page.links if link.endswith("#LNone")})
+        faults += [f"{name}: source without a line: {link}" for link in lost]
         faults += [f"{name}: image without alternative text: {src}" for src in page.unnamed]
         for address in page.links + page.assets:
             if fault := fault_of(address, path, page, site, pages):

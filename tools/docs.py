@@ -14,6 +14,7 @@ import latex2mathml.converter
 import nbformat
 import smalldocs
 import yaml
+from check_processed import check_processed
 from check_site import check
 from nbdev.quarto import nbdev_docs, refresh_quarto_yml
 from nbdev.serve import proc_nbs
@@ -84,7 +85,7 @@ def write_config():
 def render_without_quarto():
     "Render the processed notebooks with smalldocs"
     refresh_quarto_yml()
-    proc_nbs(n_workers=0, force=True)
+    proc_nbs(n_workers=0)
     rename_pages()
     write_config()
     subprocess.run([Path(sys.executable).with_name("smalldocs"), "render", PROC], check=True)
@@ -98,10 +99,11 @@ def render_without_quarto():
 if __name__ == "__main__":
     if hidden := [part for part in ROOT.parts if part.startswith(".")]:
         sys.exit(f"nbdev finds no notebooks in {ROOT}: {hidden[0]} begins with a dot")
+    shutil.rmtree(PROC, ignore_errors=True)  # nbdev would not see that a processor has changed
     if shutil.which("quarto"):
         nbdev_docs.__wrapped__()
     else:
         render_without_quarto()
-    faults, pages = check(DOCS), len(list(DOCS.rglob("*.html")))
+    faults, pages = check_processed(PROC) + check(DOCS), len(list(DOCS.rglob("*.html")))
     print("\n".join(faults) or f"{pages} pages in {DOCS.relative_to(ROOT)}/, no fault found")
     sys.exit(bool(faults))

@@ -6,7 +6,7 @@
 __all__ = ['WIDGET_VIEW', 'PageLinks', 'FieldComments', 'StaticViews', 'cell_kinds', 'is_folded', 'PageCode', 'LocalLinks']
 
 # %% ../nbs/92_site.ipynb #ae6fcc27
-import ast, builtins, importlib.util, json, posixpath, re, symtable, textwrap
+import ast, builtins, importlib.util, inspect, json, posixpath, re, symtable, textwrap
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -160,18 +160,20 @@ def is_folded(
 
 # %% ../nbs/92_site.ipynb #929f2e2d
 def _import_lines(statements):
-    "Write imports, (module, name, alias), one statement a module"
-    lines, wanted = [], {}
+    "Write imports, (module, name, alias), those of a module in one statement"
+    wanted = {}
     for module, name, alias in dict.fromkeys(statements):
         text = name if alias in (None, name) else f"{name} as {alias}"
-        wanted.setdefault(module, []).append(text)
-    for module, names in wanted.items():
-        start = f"from {module} import " if module else "import "
-        line = start + ", ".join(names)
-        if len(line) > 88 and module:
-            inside = textwrap.wrap(", ".join(names) + ",", 84)
-            line = "\n    ".join([f"{start}(", *inside]) + "\n)"
-        lines += [line] if module else [f"import {name}" for name in names]
+        key = (module, name) if "*" in name else (module, None)
+        wanted.setdefault(key, []).append(text)
+    lines = []
+    for (module, _), names in wanted.items():
+        line = f"from {module} import " if module else "import "
+        if len(line + ", ".join(names)) > 88 and module:
+            names = textwrap.wrap(", ".join(names) + ",", 84)
+            lines.append("\n    ".join([line + "(", *names]) + "\n)")
+        else:
+            lines.append(line + ", ".join(names))
     return "\n".join(lines)
 
 # %% ../nbs/92_site.ipynb #7ed01f5b
@@ -189,6 +191,20 @@ def _brings(module, name, alias):
         return set(importlib.import_module(module).__all__)
     return {alias or name.split(".")[0]}
 
+# %% ../nbs/92_site.ipynb #9f0259f2
+def _from_all(lines):
+    "Take from `vit_mnist.all` what it has of some imports, (module, name, alias)"
+    everything = importlib.import_module("vit_mnist.all")
+    public = {name: getattr(everything, name) for name in everything.__all__}
+
+    def in_all(module, name, alias):
+        ours = (module or "").startswith("vit_mnist.") and alias in (None, name)
+        there = ours and getattr(importlib.import_module(module), name, None)
+        return ours and name in public and public[name] is there
+
+    kept = [line for line in lines if not in_all(*line)]
+    return kept + ([("vit_mnist.all", "*", None)] if len(kept) < len(lines) else [])
+
 # %% ../nbs/92_site.ipynb #8c8462ea
 def _missing_imports(hidden, defined, shown, module):
     "Return the imports that code on a page lacks, (module, name, alias)"
@@ -199,13 +215,14 @@ def _missing_imports(hidden, defined, shown, module):
             known |= _brings(*line)
         missing |= read - known - bound
         known |= bound
-    lines = [line for code in hidden for line in _imports(code)]
-    lines = [line for line in lines if _brings(*line) & missing]
+    lines = [line for code in hidden for line in _imports(code) if _brings(*line) & missing]
+    lines = sorted(lines, key=lambda line: line[0] is not None)  # `import ...` before `from ...`
     missing -= {name for line in lines for name in _brings(*line)}
     own = missing & {name for code in defined for name in _names(code)[1]}
-    public = set(getattr(module, "__all__", ()))
-    star = [(module.__name__, "*", None)] if own & public else []
-    return [*lines, *star, *((module.__name__, name, None) for name in sorted(own - public))]
+    public = own & set(getattr(module, "__all__", ()))
+    star = [(module.__name__, "*", None)] if public else []
+    private = [(module.__name__, name, None) for name in sorted(own - public)]
+    return [*_from_all(lines), *star, *private]
 
 # %% ../nbs/92_site.ipynb #91944248
 SUMMARIES = {"exported": "Exported source", "test": "Tests", "lesson": "Code"}
@@ -307,10 +324,14 @@ class LocalLinks:
 
     def shorter(self, found):
         name, page, anchor = found.groups()
-        private = any(part.startswith("_") for part in anchor.split("."))
+        public, *rest = name.strip("`()").split(".")
+        module = importlib.import_module(f"vit_mnist.{Path(page).stem}")
+        shown = public in module.__all__ and not any(part.startswith("_") for part in rest)
+        if rest and shown and f"def {rest[0]}(" in inspect.getsource(getattr(module, public)):
+            anchor = public.lower()  # a method's place is its class, if it was not added later
         before, after = found.string[: found.start()], found.string[found.end() :]
         inside = re.match(r"[^\[\n]*\]\(", after) and before.rfind("[") > before.rfind("]")
-        if private or inside:
+        if inside or not shown:
             return name
         return f"[{name}]({posixpath.relpath(page, self.folder)}#{anchor})"
 
