@@ -96,14 +96,19 @@ def render_without_quarto():
     shutil.move(PROC / "_docs", DOCS)
 
 
-if __name__ == "__main__":
-    if hidden := [part for part in ROOT.parts if part.startswith(".")]:
-        sys.exit(f"nbdev finds no notebooks in {ROOT}: {hidden[0]} begins with a dot")
-    shutil.rmtree(PROC, ignore_errors=True)  # nbdev would not see that a processor has changed
+def build():
+    "Process all notebooks anew, since nbdev does not see a changed processor, and render them"
+    shutil.rmtree(PROC, ignore_errors=True)
     if shutil.which("quarto"):
         nbdev_docs.__wrapped__()
     else:
         render_without_quarto()
+
+
+if __name__ == "__main__":
+    if hidden := [part for part in ROOT.parts if part.startswith(".")]:
+        sys.exit(f"nbdev finds no notebooks in {ROOT}: {hidden[0]} begins with a dot")
+    build()
     faults, pages = check_processed(PROC) + check(DOCS), len(list(DOCS.rglob("*.html")))
     print("\n".join(faults) or f"{pages} pages in {DOCS.relative_to(ROOT)}/, no fault found")
     sys.exit(bool(faults))

@@ -1,6 +1,7 @@
 """Run notebooks again in place; run `nbdev_export` before, because they import the modules.
 
 Cells marked `#| slow` are skipped and keep their outputs, unless `--slow` is given.
+Exported source and tests are folded (tools/fold.py).
 """
 
 import argparse
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 from clean_views import clean_views
+from fold import fold
 from nbclient import NotebookClient
 
 NBS = Path(__file__).parent.parent / "nbs"
@@ -37,7 +39,7 @@ def run(path: Path):
         for counted in (cell, *cell.get("outputs", [])):  # counts would differ from run to run
             if "execution_count" in counted:
                 counted.execution_count = None
-    text = nbformat.writes(clean_views(notebook))
+    text = nbformat.writes(fold(clean_views(notebook)))
     if path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 

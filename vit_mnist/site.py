@@ -138,8 +138,11 @@ def cell_kinds(
         elif {"hide", "include"} & given.keys():
             kinds[place] = "hidden"
         else:
-            read, bound = _names(code)
             kind, users = "lesson", shown
+            try:
+                read, bound = _names(code)
+            except SyntaxError:  # of another language, or not finished
+                read, bound = set(), set()
             if not cells[place].get("outputs") and not bound & shown:
                 if _checks(ast.parse(code)) or bound & tested:
                     kind, users = "test", tested
