@@ -13,11 +13,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import vit_mnist.all
 from conftest import run_script
+from execnb.nbio import read_nb
 from nbdev.clean import clean_nb
 from nbdev.process import NBProcessor
 from nbdev.processors import FilterDefaults
-from fastcore.nbio import read_nb
+
 
 from vit_mnist.site import _brings, _code, _imports, _names, cell_kinds
 
@@ -356,3 +358,44 @@ def test_pages_are_made_anew_after_a_change_of_a_processor(tmp_path, monkeypatch
         monkeypatch.setattr(docs, "render_without_quarto", lambda: seen.append(old.exists()))
         docs.build()
     assert seen == [False, False]
+
+
+# ---- finding
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        *("own model", "save figure", "install", "timm", "own images", "Colab", "GPU"),
+        *("own data set", "resume", "load model", "compare runs", "train", "transformers"),
+    ],
+)
+def test_what_people_search_for_has_a_heading(search):
+    headings = [
+        heading.lower()
+        for path in NOTEBOOKS
+        for cell in nbformat.read(path, 4).cells
+        if cell.cell_type == "markdown"
+        for heading in re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE)
+    ]
+    words = search.lower().split()
+    assert any(all(word in heading for word in words) for heading in headings)
+
+
+def test_what_is_copied_from_how_to_uses_names_that_are_there():
+    text = "".join(cell.source for cell in nbformat.read(ROOT / "nbs/how_to.ipynb", 4).cells)
+    calls = set(re.findall(r"\b([a-z_]+)\(", re.sub(r"\]\([^)]*\)", "]", text)))
+    for name in calls - {"savefig", "load_data", "add_data"}:
+        assert name in vit_mnist.all.__all__, name
+
+
+def test_every_public_name_in_the_reference_is_a_link():
+    path = ROOT / "nbs" / "reference.ipynb"
+    rows = [
+        row
+        for cell in page(path)
+        for output in cell.get("outputs", [])
+        for row in "".join(output.get("data", {}).get("text/markdown", "")).splitlines()[2:]
+    ]
+    assert len(rows) > 200
+    assert not [row for row in rows if not re.match(r"\| \w+ \| \[`\w+`\]\(\w+\.html#", row)]

@@ -8,6 +8,7 @@ __all__ = ['WIDGET_VIEW', 'PageLinks', 'FieldComments', 'StaticViews', 'cell_kin
 # %% ../nbs/92_site.ipynb #ae6fcc27
 import ast, builtins, importlib.util, inspect, json, posixpath, re, symtable, textwrap
 from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -59,7 +60,7 @@ class FieldComments:
     def __call__(self, cell):
         from nbdev.showdoc import show_doc  # installed where pages are built
 
-        shown = re.search(r"^show_doc\((\w+)", cell.source, re.MULTILINE)
+        shown = re.search(r"^show_doc\((\w+)\)", cell.source, re.MULTILINE)
         value = getattr(self.module, shown[1], None) if shown else None
         if is_dataclass(value):
             shown = show_doc(value)
@@ -141,8 +142,8 @@ def cell_kinds(
             kind, users = "lesson", shown
             try:
                 read, bound = _names(code)
-            except SyntaxError:  # of another language, or not finished
-                read, bound = set(), set()
+            except SyntaxError:  # another language, or not finished
+                read, bound, code = set(), set(), ""
             if not cells[place].get("outputs") and not bound & shown:
                 if _checks(ast.parse(code)) or bound & tested:
                     kind, users = "test", tested
@@ -254,6 +255,7 @@ class PageCode:
         cells = json.loads(Path(self.nb.path_).read_text(encoding="utf-8"))["cells"]
         self.given = list(zip(cells, cell_kinds(cells)))
         self.show_source()
+        self.mark_values()
         self.show_imports()
 
     def __call__(self, cell):
@@ -284,6 +286,37 @@ def show_source(self: PageCode):
         cells += [cell] if cell else []
     self.nb.cells = cells
 
+# %% ../nbs/92_site.ipynb #190e0afd
+@cache
+def _public_values():
+    "Return the page of each public name that is neither a function nor a class"
+    modules = importlib.import_module("vit_mnist._modidx").d["syms"]
+    modules = [importlib.import_module(name) for name in modules if name != "vit_mnist.all"]
+    return {
+        name: module.__name__.split(".")[1]
+        for module in modules
+        for name in module.__all__
+        if not callable(getattr(module, name)) and f"\n{name} = " in inspect.getsource(module)
+    }
+
+# %% ../nbs/92_site.ipynb #f631bbd4
+@patch
+def mark_values(self: PageCode):
+    "Put an anchor before exported values, which have no heading for links to lead to"
+    from fastcore.nbio import mk_cell  # installed where pages are built
+
+    public, cells = set(getattr(_module_of(self.nb), "__all__", ())), []
+    exported = {cell["id"] for cell, kind in self.given if kind == "exported"}
+    for cell in self.nb.cells:
+        if cell.cell_type == "code" and (
+            cell.get("id") in exported or "eval: false" in cell.source
+        ):
+            values = public & _names(_code(cell.source))[1] & set(_public_values())
+            spans = "".join(f'<span id="{name.lower()}"></span>' for name in sorted(values))
+            cells += [mk_cell(spans, "markdown")] if spans else []
+        cells.append(cell)
+    self.nb.cells = cells
+
 # %% ../nbs/92_site.ipynb #a96b3d52
 @patch
 def show_imports(self: PageCode):
@@ -309,7 +342,7 @@ def show_imports(self: PageCode):
         else:
             self.nb.cells.insert(places[0], mk_cell(_import_lines(missing), "code"))
 
-# %% ../nbs/92_site.ipynb #190e0afd
+# %% ../nbs/92_site.ipynb #8954b355
 class LocalLinks:
     "Have the names in a page's text lead to their pages by the shortest way"
 
@@ -321,6 +354,8 @@ class LocalLinks:
 
         config = get_config()
         site = re.escape(config.doc_host + config.doc_baseurl)
+        self.values = _public_values()
+        self.site = config.doc_host + config.doc_baseurl
         self.link = re.compile(rf"\[(`[^`]+`)\]\({site}/([^)#]+)#([^)]*)\)")
         folder = Path(self.nb.path_).resolve().parent.relative_to(config.nbs_path.resolve())
         self.folder = folder.as_posix()
@@ -338,12 +373,24 @@ class LocalLinks:
             return name
         return f"[{name}]({posixpath.relpath(page, self.folder)}#{anchor})"
 
+    def localise(self, text):
+        parts = re.split(r"^(```.*?^```)", text, flags=re.MULTILINE | re.DOTALL)
+        parts[1::2] = [self.link.sub(r"\1", part) for part in parts[1::2]]  # code has no links
+        code = re.compile(r"(?<![`\[])`([A-Z_]{3,})`(?!`)")  # not what is a link already
+        for i in range(0, len(parts), 2):
+            parts[i] = self.link.sub(self.shorter, code.sub(self.of_value, parts[i]))
+        return "".join(parts)
+
+    def of_value(self, found):
+        page = self.values.get(found[1])
+        return f"[{found[0]}]({self.site}/{page}.html#{found[1].lower()})" if page else found[0]
+
     def __call__(self, cell):
         if cell.cell_type == "markdown":
-            cell.source = self.link.sub(self.shorter, cell.source)
+            cell.source = self.localise(cell.source)
         for output in cell.get("outputs", []):
             if text := output.get("data", {}).get("text/markdown"):
-                output["data"]["text/markdown"] = self.link.sub(self.shorter, "".join(text))
+                output["data"]["text/markdown"] = self.localise("".join(text))
 
 # %% ../nbs/92_site.ipynb #c619305b
 describe_parameters(globals())
