@@ -173,8 +173,8 @@ def _import_lines(statements):
     lines = []
     for (module, _), names in wanted.items():
         line = f"from {module} import " if module else "import "
-        if len(line + ", ".join(names)) > 88 and module:
-            names = textwrap.wrap(", ".join(names) + ",", 84)
+        if len(line + ", ".join(names)) > 68 and module:  # what the column of a page shows
+            names = textwrap.wrap(", ".join(names) + ",", 64)
             lines.append("\n    ".join([line + "(", *names]) + "\n)")
         else:
             lines.append(line + ", ".join(names))
