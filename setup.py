@@ -39,7 +39,9 @@ setup(
         for extra in ("dev", "explain", "tune", "pipeline")
     },
     entry_points={
-        "console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()]
+        "console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()],
+        # where nbdev looks up the page and the line of a name
+        "nbdev": [f"{cfg['lib_name']} = {cfg['lib_path']}._modidx:d"],
     },
     zip_safe=False,
 )

@@ -15,6 +15,7 @@ import latex2mathml.converter
 import nbformat
 import smalldocs
 import yaml
+from check_processed import check_processed
 from check_site import check
 from nbdev.config import get_config
 from nbdev.quarto import nbdev_docs, refresh_quarto_yml
@@ -116,7 +117,7 @@ def write_config():
 def render_without_quarto():
     "Render the processed notebooks with smalldocs"
     refresh_quarto_yml()
-    proc_nbs(n_workers=0, force=True)
+    proc_nbs(n_workers=0)
     rename_pages()
     write_config()
     subprocess.run([Path(sys.executable).with_name("smalldocs"), "render", PROC], check=True)
@@ -129,13 +130,19 @@ def render_without_quarto():
     shutil.move(PROC / "_docs", DOCS)
 
 
-if __name__ == "__main__":
-    if hidden := [part for part in ROOT.parts if part.startswith(".")]:
-        sys.exit(f"nbdev finds no notebooks in {ROOT}: {hidden[0]} begins with a dot")
+def build():
+    "Process all notebooks anew, since nbdev does not see a changed processor, and render them"
+    shutil.rmtree(PROC, ignore_errors=True)
     if shutil.which("quarto"):
         nbdev_docs.__wrapped__()
     else:
         render_without_quarto()
-    faults, pages = check(DOCS, home()), len(list(DOCS.rglob("*.html")))
+
+
+if __name__ == "__main__":
+    if hidden := [part for part in ROOT.parts if part.startswith(".")]:
+        sys.exit(f"nbdev finds no notebooks in {ROOT}: {hidden[0]} begins with a dot")
+    build()
+    faults, pages = check_processed(PROC) + check(DOCS, home()), len(list(DOCS.rglob("*.html")))
     print("\n".join(faults) or f"{pages} pages in {DOCS.relative_to(ROOT)}/, no fault found")
     sys.exit(bool(faults))

@@ -1,6 +1,7 @@
 """Run notebooks again in place; run `nbdev_export` before, because they import the modules.
 
 Cells marked `#| slow` are skipped and keep their outputs, unless `--slow` is given.
+Exported source and tests are folded (tools/fold.py).
 """
 
 import argparse
@@ -10,6 +11,7 @@ import re
 from pathlib import Path
 
 import nbformat
+from fold import fold
 from nbclient import NotebookClient
 
 NBS = Path(__file__).parent.parent / "nbs"
@@ -50,7 +52,7 @@ def run(path: Path):
             if "execution_count" in counted:
                 counted.execution_count = None
     drop_chance(notebook)
-    text = nbformat.writes(notebook)
+    text = nbformat.writes(fold(notebook))
     if path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
