@@ -357,7 +357,7 @@ def _public_values():
         name: module.__name__.split(".")[1]
         for module in modules
         for name in module.__all__
-        if not callable(getattr(module, name)) and f"\n{name} = " in inspect.getsource(module)
+        if not callable(vars(module).get(name, len)) and f"\n{name} = " in inspect.getsource(module)
     }
 
 # %% ../nbs/92_site.ipynb #f631bbd4
