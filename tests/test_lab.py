@@ -134,7 +134,7 @@ def lab(server, visit):
     "Opens a notebook in JupyterLab, or what `make lab` opens"
 
     def open_notebook(name=None, **kwargs):
-        place = f"/lab/tree/{name}?reset" if name else ""
+        place = f"/lab/tree/{name}?reset" if name else "/?reset"  # none of what was open before
         page = visit(server[0] + place, **{"viewport": {"width": 1400, "height": 1300}, **kwargs})
         page.locator(".jp-Notebook").wait_for()
         return Lab(page)
