@@ -8,13 +8,16 @@ import random
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw, ImageFilter
 from vit_pytorch import ViT
 
 from vit_mnist.attention import record_attention
 from vit_mnist.core import to_json
 from vit_mnist.data import load_data, normalise
+from vit_mnist.digits import prepare_digit
 from vit_mnist.element import base64_text
 from vit_mnist.live import bundle, live_weights
 from vit_mnist.maps import capture_attention
@@ -326,3 +329,105 @@ def test_an_image_of_another_size_is_refused(page, small):
     load(page, small)
     with pytest.raises(Exception, match="An image has 784 numbers."):
         ask(page, torch.zeros(27, 28, dtype=torch.uint8))
+
+
+# ---- a drawing made like MNIST's digits
+
+
+@pytest.fixture
+def desk(visit):
+    page = visit("about:blank")
+    page.add_script_tag(content=f"(() => {{ {bundle('digits.js')}{ASK_DIGITS} }})()")
+    return page
+
+
+ASK_DIGITS = """
+const { prepareDigit, describeStep } = modules["digits.js"];
+window.prepare = ({ gray, width, height }) => {
+  const step = prepareDigit(Uint8Array.from(atob(gray), (c) => c.charCodeAt(0)), width, height);
+  return step && { ...step, pixels: [...step.pixels], words: describeStep(step) };
+};
+"""
+
+
+def prepare(page, gray):
+    "Return what the page makes of gray pixels, [height, width]"
+    height, width = gray.shape
+    given = {"gray": base64_text(gray.tobytes()), "width": width, "height": height}
+    return page.evaluate("(given) => prepare(given)", given)
+
+
+def check_twins(page, gray):
+    ours, theirs = prepare(page, gray), prepare_digit(gray).flatten().int()
+    assert (torch.tensor(ours["pixels"]) - theirs).abs().max() <= 2
+
+
+def strokes(draw, side):
+    "Draw one to three strokes, thick or thin, anywhere, over the edge too"
+    image = Image.new("L", (side, side))
+    pen = ImageDraw.Draw(image)
+    for _ in range(draw.randint(1, 3)):
+        points = [(draw.uniform(-0.1, 1.1) * side, draw.uniform(-0.1, 1.1) * side) for _ in "abcd"]
+        pen.line(points[: draw.randint(2, 4)], draw.randint(90, 255), draw.randint(1, side // 5))
+    return np.array(image)
+
+
+def test_python_and_the_page_make_the_same_of_strokes(desk):
+    draw, drawn = random.Random(0), 0
+    while drawn < 200:
+        gray = strokes(draw, draw.choice([28, 60, 140, 199]))
+        if len(np.unique(gray)) > 1:
+            check_twins(desk, 255 - gray if drawn % 4 == 0 else gray)
+            drawn += 1
+
+
+def test_python_and_the_page_make_the_same_of_digits_anywhere(desk, digits):
+    draw = random.Random(1)
+    for digit in digits[:50]:
+        size, height, width = draw.randint(12, 120), draw.randint(130, 180), draw.randint(130, 180)
+        image = Image.fromarray(digit[0].numpy()).resize((size, size), Image.Resampling.BILINEAR)
+        for _ in range(draw.randint(0, 2)):
+            image = image.filter(ImageFilter.MaxFilter(3))  # thicker
+        paper = Image.new("L", (width, height))
+        paper.paste(image, (draw.randint(0, width - size), draw.randint(0, height - size)))
+        check_twins(desk, np.array(paper))
+
+
+def test_python_and_the_page_make_the_same_of_uneven_paper(desk, digits):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:56, :84]
+    for digit in digits[:10]:
+        ink = np.pad(digit[0].numpy(), ((9, 19), (30, 26)))
+        light = 200 - 0.5 * x - 0.3 * y + rng.normal(0, 2, ink.shape)
+        check_twins(desk, (light - 0.5 * ink).clip(0, 255).astype(np.uint8))
+
+
+def square(top, left, side):
+    gray = np.zeros((140, 140), np.uint8)
+    gray[top : top + side, left : left + side] = 255
+    return gray
+
+
+@pytest.mark.parametrize(
+    "gray, words",
+    [
+        (square(20, 20, 100), "left as it was drawn"),
+        (square(35, 20, 100), "moved up 3"),
+        (square(5, 10, 100), "moved down 3 and right 2"),
+        (square(45, 45, 50), "made 2.0 times larger"),
+        (square(0, 0, 140), None),
+        (square(10, 5, 125), "moved right 1, made 1.3 times smaller"),
+        (square(60, 75, 50), "moved up 3 and left 6, made 2.0 times larger"),
+    ],
+)
+def test_the_page_says_what_centring_did(desk, gray, words):
+    step = prepare(desk, gray)
+    assert (step and step["words"]) == words
+
+
+def test_a_symmetric_drawing_lies_alike_in_both(desk):
+    for wide in range(5, 60, 5):
+        gray = np.zeros((140, 140), np.uint8)
+        gray[20:120, 40 : 40 + wide] = 200
+        gray[60:63, 40 : 40 + wide] = 123
+        check_twins(desk, gray)
