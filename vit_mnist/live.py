@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['bundle', 'live_weights']
 
-# %% ../nbs/73_live.ipynb #daae94b5
+# %% ../nbs/73_live.ipynb #75b556c8
 import re
 from dataclasses import asdict
 
@@ -15,7 +15,7 @@ from .core import UserError, describe_parameters, to_json
 from .model import Spec, about, safetensors_bytes
 from .element import base64_text, static_file
 
-# %% ../nbs/73_live.ipynb #00dff232
+# %% ../nbs/73_live.ipynb #a60d1ba9
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:function|class|const|let) (\w+))", re.MULTILINE)
 _FOR_NOTEBOOKS = re.compile(r"^export default .*\n", re.MULTILINE)
@@ -29,7 +29,7 @@ def _module(name):
     scope = f"(() => {{\n{_EXPORT.sub('', code)}return {{ {exported} }};\n}})()"
     return scope, [file for _, file in needed]
 
-# %% ../nbs/73_live.ipynb #b83d1c71
+# %% ../nbs/73_live.ipynb #d2c61a2b
 def bundle(
     name: str,  # of a browser file: "vit.js"
 ) -> str:  # JavaScript: afterwards `modules["vit.js"]` holds what the file exports
@@ -47,7 +47,7 @@ def bundle(
     parts = [f'modules["{name}"] = {scope};\n' for name, scope in scopes.items()]
     return "const modules = {};\n" + "".join(parts)
 
-# %% ../nbs/73_live.ipynb #940ceabf
+# %% ../nbs/73_live.ipynb #ab0ca613
 def live_weights(
     model: nn.Module,  # a plain `vit` made by `create_model`, or loaded
     half: bool = False,  # in float16: half the bytes
@@ -61,5 +61,5 @@ def live_weights(
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
     return safetensors_bytes(tensors, {"vit_mnist": to_json(asdict(known.model.spec))})
 
-# %% ../nbs/73_live.ipynb #776eeb9d
+# %% ../nbs/73_live.ipynb #1198fd0b
 describe_parameters(globals())
