@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['MAX_ERROR', 'export_onnx', 'quantise_onnx', 'measure_onnx']
 
-# %% ../nbs/81_export.ipynb #7201c3e4
+# %% ../nbs/81_export.ipynb #e33fdefe
 import json, logging, re, tempfile, time, warnings
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from .model import Spec, about, as_classifier, eval_mode
 from .evidence import NoAttention
 from .maps import capture_attention
 
-# %% ../nbs/81_export.ipynb #e09214d3
+# %% ../nbs/81_export.ipynb #34584d89
 def _check_installed():
     "Raise `UserError` where the packages of an export are missing"
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
@@ -30,7 +31,7 @@ def _check_installed():
         cure = 'pip install "vit_mnist[export]"'
         raise UserError(f"an export needs {' and '.join(missing)}: {cure}")
 
-# %% ../nbs/81_export.ipynb #da8e48da
+# %% ../nbs/81_export.ipynb #a9500b6a
 class _Softmaxes(TorchFunctionMode):
     "Collect what each softmax gives, and multiply it by a number for each head"
 
@@ -54,7 +55,7 @@ class _Softmaxes(TorchFunctionMode):
                 out = out * self.head_mask[len(self.seen) - 1][:, None, None]
         return out
 
-# %% ../nbs/81_export.ipynb #da70f8d3
+# %% ../nbs/81_export.ipynb #82b75d53
 class _WithAttention(nn.Module):
     "Wrap a model so that it returns logits and attention"
 
@@ -77,7 +78,7 @@ class _WithAttention(nn.Module):
         each = [f"attention_{i}" for i in range(len(self.shapes))]
         return ["logits", *(["attention"] if self.alike else each)]
 
-# %% ../nbs/81_export.ipynb #b5e3904d
+# %% ../nbs/81_export.ipynb #a1e736c2
 def _find_places(softmaxes, maps):
     "Return where among the softmaxes each attention is; raise `UserError` where one is not there"
     places, rest = [], iter(enumerate(softmaxes))
@@ -95,7 +96,7 @@ def _same(one, wanted):
     "Check that numbers are equal but for rounding, whatever the shape of the first"
     return torch.allclose(one.reshape(wanted.shape).float(), wanted, atol=1e-5)
 
-# %% ../nbs/81_export.ipynb #73a724c1
+# %% ../nbs/81_export.ipynb #f7d878c8
 def _with_attention(model, images):
     "Wrap a model so that it returns its attention, too, where it has any"
     whole = as_classifier(model)
@@ -108,7 +109,7 @@ def _with_attention(model, images):
     shapes = [tuple(attention.probs.shape[1:]) for attention in maps]
     return _WithAttention(whole, _find_places(softmaxes.seen, maps), shapes)
 
-# %% ../nbs/81_export.ipynb #7f34e69b
+# %% ../nbs/81_export.ipynb #6b3e8401
 def _draw_mask(wrapped):
     "Draw a number for each head, a third of them 0"
     generator = torch.Generator().manual_seed(0)
@@ -138,31 +139,40 @@ def _takes_mask(wrapped, images):
         return False
     return all(map(_same, given, wanted))
 
-# %% ../nbs/81_export.ipynb #5fb95808
+# %% ../nbs/81_export.ipynb #942f8fb1
 def _why(error):
     "Return the line of an exporter's error that says what was wrong"
-    text = str(error)
+    text = re.sub(r"\x1b\[\d*m", "", str(error).strip())  # colours of a terminal
     summary = re.findall(r"<class '[\w.]*?(\w+)'>: (.+)", text)
-    return one_line(": ".join(summary[-1]) if summary else text.splitlines()[0])[:200]
+    said = ": ".join(summary[-1]) if summary else (text.splitlines() or [type(error).__name__])[0]
+    return one_line(said)[:200]
+
+
+@contextmanager
+def _explain_failure(name):
+    "Turn whatever an exporter raises into a `UserError` with the reason"
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name} can't be exported: {_why(error)}") from error
 
 
 def _traced(wrapped, images, masked):
-    "Return a model as ONNX; raise `UserError` with the reason where PyTorch can't export it"
+    "Return a model as ONNX"
     given, axes = (images,), ({0: torch.export.Dim("n", min=1, max=65536)},)
     if masked:
         given, axes = (*given, _draw_mask(wrapped)), (*axes, {})
     names = {"input_names": ["images", "head_mask"][: len(given)], "output_names": wrapped.names}
-    try:
-        with warnings.catch_warnings(), eval_mode(wrapped), torch.no_grad():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                wrapped, given, dynamo=True, dynamic_shapes=axes, verbose=False, **names
-            )
-    except Exception as error:  # of whatever the exporter does not know
-        raise UserError(f"{about(wrapped.model).name} can't be exported: {_why(error)}") from error
+    with warnings.catch_warnings(), eval_mode(wrapped), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            wrapped, given, dynamo=True, dynamic_shapes=axes, verbose=False, **names
+        )
     return program.model_proto
 
-# %% ../nbs/81_export.ipynb #bde38cce
+# %% ../nbs/81_export.ipynb #a843099c
 def _facts(model, card):
     "Collect what the file says of its model: how it was built, classes, normalisation, card"
     known, spec = about(model), getattr(about(model).model, "spec", None)
@@ -180,7 +190,7 @@ def _with_facts(graph, facts):
     entry.key, entry.value = "vit_mnist", to_json(facts)
     return graph.SerializeToString()
 
-# %% ../nbs/81_export.ipynb #cf16cfa9
+# %% ../nbs/81_export.ipynb #7f0e6b7c
 def _session(content):
     "Open an ONNX file, or its bytes, in one thread; raise `UserError` where that fails"
     import onnxruntime
@@ -199,7 +209,7 @@ def _run(session, *given):
     arrays = session.run(None, {each.name: tensor.numpy() for each, tensor in inputs})
     return list(map(torch.from_numpy, arrays))
 
-# %% ../nbs/81_export.ipynb #f089da68
+# %% ../nbs/81_export.ipynb #43f778ae
 MAX_ERROR = 1e-4  # of a logit or of a share of attention, before a file is refused
 
 
@@ -219,7 +229,7 @@ def _compared(content, wrapped, images, masked):
         raise UserError(f"its ONNX file differs from PyTorch by {max(errors):.1g}: not written")
     return max(errors)
 
-# %% ../nbs/81_export.ipynb #075be067
+# %% ../nbs/81_export.ipynb #a7fbae91
 def _examples(known):
     "Return 32 images as a model takes them: digits, or noise where it takes others"
     empty = known.empty_image()
@@ -228,7 +238,7 @@ def _examples(known):
     generator = torch.Generator().manual_seed(0)
     return torch.randn(32, *empty.shape[1:], generator=generator)
 
-# %% ../nbs/81_export.ipynb #491aed0e
+# %% ../nbs/81_export.ipynb #d1866da5
 def export_onnx(
     model: nn.Module,  # any; on the CPU
     path: Path,  # file to write, usually `model.onnx`
@@ -240,15 +250,16 @@ def export_onnx(
     if known.device and known.device.type != "cpu":
         raise UserError(f"{known.name} is on {known.device}: move it to the CPU, model.cpu()")
     images = _examples(known)
-    wrapped = _with_attention(model, images[:4])
-    masked = _takes_mask(wrapped, images[:4])
-    content = _with_facts(_traced(wrapped, images[:4], masked), _facts(model, card))
-    error = _compared(content, wrapped, images, masked)
+    with _explain_failure(known.name):
+        wrapped = _with_attention(model, images[:4])
+        masked = _takes_mask(wrapped, images[:4])
+        content = _with_facts(_traced(wrapped, images[:4], masked), _facts(model, card))
+        error = _compared(content, wrapped, images, masked)
     write_atomic(path, content)
     inputs = ["images", "head_mask"][: 1 + masked]
     return {"inputs": inputs, "outputs": wrapped.names, "error": error, "bytes": len(content)}
 
-# %% ../nbs/81_export.ipynb #91f168aa
+# %% ../nbs/81_export.ipynb #9ba2ff13
 def quantise_onnx(
     path: Path,  # a file that `export_onnx` wrote
     out: Path,  # the smaller file, for example `model.int8.onnx`
@@ -269,7 +280,7 @@ def quantise_onnx(
     finally:
         logging.disable(before)
 
-# %% ../nbs/81_export.ipynb #3a21da34
+# %% ../nbs/81_export.ipynb #cea71b7b
 def measure_onnx(
     path: Path,  # a file that `export_onnx` or `quantise_onnx` wrote
     split: Split,  # images and labels
@@ -290,5 +301,5 @@ def measure_onnx(
     size = Path(path).stat().st_size
     return {"accuracy": round(correct, 6), "milliseconds": middle, "bytes": size}
 
-# %% ../nbs/81_export.ipynb #153e5aad
+# %% ../nbs/81_export.ipynb #b3c310fd
 describe_parameters(globals())
