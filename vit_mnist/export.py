@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_ERROR', 'export_onnx', 'quantise_onnx', 'measure_onnx']
 
-# %% ../nbs/81_export.ipynb #e33fdefe
+# %% ../nbs/81_export.ipynb #16c4e2e9
 import json, logging, re, tempfile, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,7 +23,7 @@ from .model import Spec, about, as_classifier, eval_mode
 from .evidence import NoAttention
 from .maps import capture_attention
 
-# %% ../nbs/81_export.ipynb #34584d89
+# %% ../nbs/81_export.ipynb #c275a480
 def _check_installed():
     "Raise `UserError` where the packages of an export are missing"
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
@@ -31,7 +31,7 @@ def _check_installed():
         cure = 'pip install "vit_mnist[export]"'
         raise UserError(f"an export needs {' and '.join(missing)}: {cure}")
 
-# %% ../nbs/81_export.ipynb #a9500b6a
+# %% ../nbs/81_export.ipynb #6c1ec210
 class _Softmaxes(TorchFunctionMode):
     "Collect what each softmax gives, and multiply it by a number for each head"
 
@@ -55,7 +55,7 @@ class _Softmaxes(TorchFunctionMode):
                 out = out * self.head_mask[len(self.seen) - 1][:, None, None]
         return out
 
-# %% ../nbs/81_export.ipynb #82b75d53
+# %% ../nbs/81_export.ipynb #ef33a45a
 class _WithAttention(nn.Module):
     "Wrap a model so that it returns logits and attention"
 
@@ -78,7 +78,7 @@ class _WithAttention(nn.Module):
         each = [f"attention_{i}" for i in range(len(self.shapes))]
         return ["logits", *(["attention"] if self.alike else each)]
 
-# %% ../nbs/81_export.ipynb #a1e736c2
+# %% ../nbs/81_export.ipynb #61914b16
 def _find_places(softmaxes, maps):
     "Return where among the softmaxes each attention is; raise `UserError` where one is not there"
     places, rest = [], iter(enumerate(softmaxes))
@@ -96,7 +96,7 @@ def _same(one, wanted):
     "Check that numbers are equal but for rounding, whatever the shape of the first"
     return torch.allclose(one.reshape(wanted.shape).float(), wanted, atol=1e-5)
 
-# %% ../nbs/81_export.ipynb #f7d878c8
+# %% ../nbs/81_export.ipynb #cb9435f0
 def _with_attention(model, images):
     "Wrap a model so that it returns its attention, too, where it has any"
     whole = as_classifier(model)
@@ -109,7 +109,7 @@ def _with_attention(model, images):
     shapes = [tuple(attention.probs.shape[1:]) for attention in maps]
     return _WithAttention(whole, _find_places(softmaxes.seen, maps), shapes)
 
-# %% ../nbs/81_export.ipynb #6b3e8401
+# %% ../nbs/81_export.ipynb #5be10cc2
 def _draw_mask(wrapped):
     "Draw a number for each head, a third of them 0"
     generator = torch.Generator().manual_seed(0)
@@ -139,7 +139,7 @@ def _takes_mask(wrapped, images):
         return False
     return all(map(_same, given, wanted))
 
-# %% ../nbs/81_export.ipynb #942f8fb1
+# %% ../nbs/81_export.ipynb #8dc1dd97
 def _why(error):
     "Return the line of an exporter's error that says what was wrong"
     text = re.sub(r"\x1b\[\d*m", "", str(error).strip())  # colours of a terminal
@@ -150,13 +150,19 @@ def _why(error):
 
 @contextmanager
 def _explain_failure(name):
-    "Turn whatever an exporter raises into a `UserError` with the reason"
+    "Turn whatever an exporter raises into a `UserError` with the reason, and its notes into none"
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{name} can't be exported: {_why(error)}") from error
+    finally:
+        logging.disable(before)
 
 
 def _traced(wrapped, images, masked):
@@ -165,14 +171,13 @@ def _traced(wrapped, images, masked):
     if masked:
         given, axes = (*given, _draw_mask(wrapped)), (*axes, {})
     names = {"input_names": ["images", "head_mask"][: len(given)], "output_names": wrapped.names}
-    with warnings.catch_warnings(), eval_mode(wrapped), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with eval_mode(wrapped), torch.no_grad():
         program = torch.onnx.export(
             wrapped, given, dynamo=True, dynamic_shapes=axes, verbose=False, **names
         )
     return program.model_proto
 
-# %% ../nbs/81_export.ipynb #a843099c
+# %% ../nbs/81_export.ipynb #c193231a
 def _facts(model, card):
     "Collect what the file says of its model: how it was built, classes, normalisation, card"
     known, spec = about(model), getattr(about(model).model, "spec", None)
@@ -190,7 +195,7 @@ def _with_facts(graph, facts):
     entry.key, entry.value = "vit_mnist", to_json(facts)
     return graph.SerializeToString()
 
-# %% ../nbs/81_export.ipynb #7f0e6b7c
+# %% ../nbs/81_export.ipynb #225c54b7
 def _session(content):
     "Open an ONNX file, or its bytes, in one thread; raise `UserError` where that fails"
     import onnxruntime
@@ -209,7 +214,7 @@ def _run(session, *given):
     arrays = session.run(None, {each.name: tensor.numpy() for each, tensor in inputs})
     return list(map(torch.from_numpy, arrays))
 
-# %% ../nbs/81_export.ipynb #43f778ae
+# %% ../nbs/81_export.ipynb #f8b083da
 MAX_ERROR = 1e-4  # of a logit or of a share of attention, before a file is refused
 
 
@@ -229,7 +234,7 @@ def _compared(content, wrapped, images, masked):
         raise UserError(f"its ONNX file differs from PyTorch by {max(errors):.1g}: not written")
     return max(errors)
 
-# %% ../nbs/81_export.ipynb #a7fbae91
+# %% ../nbs/81_export.ipynb #f2687972
 def _examples(known):
     "Return 32 images as a model takes them: digits, or noise where it takes others"
     empty = known.empty_image()
@@ -238,7 +243,7 @@ def _examples(known):
     generator = torch.Generator().manual_seed(0)
     return torch.randn(32, *empty.shape[1:], generator=generator)
 
-# %% ../nbs/81_export.ipynb #d1866da5
+# %% ../nbs/81_export.ipynb #eb1d2d9c
 def export_onnx(
     model: nn.Module,  # any; on the CPU
     path: Path,  # file to write, usually `model.onnx`
@@ -259,7 +264,7 @@ def export_onnx(
     inputs = ["images", "head_mask"][: 1 + masked]
     return {"inputs": inputs, "outputs": wrapped.names, "error": error, "bytes": len(content)}
 
-# %% ../nbs/81_export.ipynb #9ba2ff13
+# %% ../nbs/81_export.ipynb #a2195dbe
 def quantise_onnx(
     path: Path,  # a file that `export_onnx` wrote
     out: Path,  # the smaller file, for example `model.int8.onnx`
@@ -270,17 +275,13 @@ def quantise_onnx(
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(path)
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it advises a step that changes nothing here
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            small = Path(folder) / "small.onnx"
-            quantize_dynamic(graph, small, weight_type=QuantType.QInt8)
-            write_atomic(out, small.read_bytes())
-    finally:
-        logging.disable(before)
+    with _explain_failure(Path(path).name), tempfile.TemporaryDirectory() as folder:
+        small = Path(folder) / "small.onnx"
+        quantize_dynamic(graph, small, weight_type=QuantType.QInt8)
+        content = small.read_bytes()
+    write_atomic(out, content)
 
-# %% ../nbs/81_export.ipynb #cea71b7b
+# %% ../nbs/81_export.ipynb #0aaf0392
 def measure_onnx(
     path: Path,  # a file that `export_onnx` or `quantise_onnx` wrote
     split: Split,  # images and labels
@@ -301,5 +302,5 @@ def measure_onnx(
     size = Path(path).stat().st_size
     return {"accuracy": round(correct, 6), "milliseconds": middle, "bytes": size}
 
-# %% ../nbs/81_export.ipynb #b3c310fd
+# %% ../nbs/81_export.ipynb #45d552e9
 describe_parameters(globals())
