@@ -60,6 +60,13 @@ MISTAKES = {  # what is typed: what the line must hold
     "vit_mnist_tune --out truncated.safetensors": "can't write into truncated.safetensors",
     "vit_mnist_tune --model vti": "did you mean 'vit'?",
     "vit_mnist_tune --settings missing.json": "can't read missing.json",
+    "vit_mnist_export": "required: run",
+    "vit_mnist_export nothing": "no run nothing; name a run folder",
+    "vit_mnist_export run --out model.pt": "model.pt must end in .onnx",
+    "vit_mnist_export run --out locked/model.onnx": "can't write into locked",
+    "vit_mnist_export empty": "no model.safetensors in empty: it is not a run folder",
+    "vit_mnist_export truncated.safetensors": "is damaged or not a safetensors file",
+    "vit_mnist_export run --quantize": "did you mean '--quantise'?",
     "vit_mnist_predict truncated.safetensors digit.png": (
         "truncated.safetensors is damaged or not a safetensors file"
     ),
@@ -151,6 +158,8 @@ AT_ONCE = {  # mistakes that are known without torch: what the line must hold
     "vit_mnist_attention fast digit.png --out maps.gif": "must end in .png, .svg or .pdf",
     "vit_mnist_tune --model vti": "did you mean 'vit'?",
     "vit_mnist_tune --settings missing.json": "can't read missing.json",
+    "vit_mnist_export nothing": "no run nothing; name a run folder",
+    "vit_mnist_export fast --out model.pt": "model.pt must end in .onnx",
 }
 
 

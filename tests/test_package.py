@@ -63,7 +63,8 @@ def test_wheel_names_its_extras(built):
     metadata = wheel.read(
         next(name for name in wheel.namelist() if name.endswith("METADATA"))
     ).decode()
-    for extra, package in {"explain": "captum", "tune": "optuna", "pipeline": "dvc"}.items():
+    extras = {"explain": "captum", "tune": "optuna", "export": "onnxruntime", "pipeline": "dvc"}
+    for extra, package in extras.items():
         assert re.search(
             rf"^Requires-Dist: {package}\b.*extra == .{extra}.$", metadata, re.MULTILINE
         ), extra

@@ -67,6 +67,7 @@ from .prediction import plot_answers, predict
 
 # %% ../nbs/91_all.ipynb #68ac3708
 from .tuning import best_settings, plot_search, tune
+from .export import export_onnx
 
 # %% ../nbs/91_all.ipynb #b3915d6f
 __all__ = [name for name in globals() if not name.startswith("_")]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['command', 'vit_mnist_data', 'settings_options', 'vit_mnist_train', 'vit_mnist_evaluate', 'vit_mnist_predict',
-           'vit_mnist_attention', 'vit_mnist_explain', 'vit_mnist_tune']
+           'vit_mnist_attention', 'vit_mnist_explain', 'vit_mnist_tune', 'vit_mnist_export']
 
 # %% ../nbs/90_cli.ipynb #e8ba0181
 import argparse, codecs, json, logging, os, re, sys, warnings
@@ -421,3 +421,46 @@ def vit_mnist_tune(
         f"{100 * result.best_value:.2f} % of the validation images right in trial "
         f"{result.best_trial.number}; its settings and pictures of the search are in {out}"
     )
+
+# %% ../nbs/90_cli.ipynb #2e8339f0
+def _kilobytes(number):
+    "Write a number of bytes as thousands of them"
+    return f"{number / 1000:,.0f} kB"
+
+
+def _compare(run, files):
+    "Print what exported files score on the run's test images, and how fast they are"
+    from vit_mnist.export import measure_onnx
+    from vit_mnist.runs import open_data
+
+    test = open_data(run).test
+    for file in files:
+        told = measure_onnx(file, test)
+        score = f"{100 * told['accuracy']:.2f} % of {len(test):,} test images right"
+        speed = f"{told['milliseconds']} ms an image"
+        print(f"{printable(file)}: {score}, {speed}, {_kilobytes(told['bytes'])}")
+
+# %% ../nbs/90_cli.ipynb #f2e39dff
+@command
+def vit_mnist_export(
+    run: str,  # run folder, its model.safetensors, or weights of the package: fast, explain, best
+    out: str = "model.onnx",  # the ONNX file, replaced if there
+    quantise: bool = False,  # write a smaller file, too, and measure both: model.int8.onnx
+):
+    "Write a trained model as ONNX, with its attention, once it answers as in PyTorch"
+    check_run(run)
+    if Path(out).suffix != ".onnx":
+        raise UserError(f"{out} must end in .onnx")
+    _check_writable(Path(out).parent)
+    from vit_mnist.export import export_onnx, quantise_onnx
+    from vit_mnist.runs import is_pretrained, open_model, run_settings
+    from vit_mnist.weights import read_card
+
+    card = read_card(run) if is_pretrained(run) else {"settings": run_settings(run)}
+    told, small = export_onnx(open_model(run), out, card), Path(out).with_suffix(".int8.onnx")
+    takes, gives = (" and ".join(told[each]) for each in ("inputs", "outputs"))
+    print(f"{printable(out)}: {takes} to {gives}, {_kilobytes(told['bytes'])}")
+    print(f"largest difference from PyTorch: {told['error']:.0e}")
+    if quantise:
+        quantise_onnx(out, small)
+        _compare(run, [out, small])

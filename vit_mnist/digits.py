@@ -75,8 +75,9 @@ def _crop(ink):
 def _start(ink, axis):
     "Return the first of 28 pixels along an axis so that the ink's centre of mass is in the middle"
     side = ink.shape[axis]
-    centre = (np.arange(side) @ ink.sum(1 - axis)) / ink.sum()
-    return int(np.clip(round(14 - centre), 0, 28 - side))
+    centre = (np.arange(side) @ ink.sum(1 - axis, dtype=float)) / ink.sum(dtype=float)
+    # a symmetric digit may lie halfway between two places: no rounding error may decide
+    return int(np.clip(round(round(14 - centre, 4)), 0, 28 - side))
 
 
 def prepare_digit(
