@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -358,6 +359,15 @@ def test_a_checkpoint_of_an_older_version_resumes_bit_for_bit(tmp_path, old):
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
+def test_files_and_names_are_forced_to_the_disk(tmp_path, monkeypatch):
+    forced, real = set(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: forced.add(os.fstat(file).st_ino) or real(file))
+    fit_in(tmp_path)
+    for path in list_checkpoints(tmp_path / "checkpoints"):
+        for part in (*path.iterdir(), path, path.parent):
+            assert part.stat().st_ino in forced, part
+
+
 # One process at a time, and nothing outside the folder
 
 
@@ -443,7 +453,9 @@ def test_a_callback_has_its_state_after_it_has_started_and_a_lost_one_is_named(t
     with pytest.raises(KeyboardInterrupt):
         fit_in(tmp_path, Counted(), StopAfter(15))
     counted = Counted()
-    fit_in(tmp_path, counted)  # from the end of the first epoch
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no state is lost
+        fit_in(tmp_path, counted)  # from the end of the first epoch
     assert counted.steps == 20
     for path in list_checkpoints(tmp_path / "checkpoints")[1:]:
         path.rename(tmp_path / path.name)

@@ -36,7 +36,7 @@ MODULES = {  # module: the files that test it, beside its own notebook and tests
     "optimizers": ["tests/test_settings_matter.py"],
     "callbacks": ["tests/test_settings_matter.py"],
     "loop": ["tests/test_settings_matter.py", "tests/test_distribution.py"],
-    "checkpoints": [],
+    "checkpoints": ["tests/test_distribution.py"],
     "maps": ["tests/test_attention.py"],
     "relevance": ["tests/test_explanation.py"],
     "faithfulness": ["tests/test_explanation.py"],
