@@ -156,8 +156,9 @@ export class ViT {
   }
 
   // ---- 5. From pixels to tokens
-  // Bytes are normalised as in training, floats count as normalised. An emptied patch is black paper, as where Python
-  // hides patches (occlusion). A patch's pixels lie row by row, the channels of a pixel side by side.
+  // Bytes are normalised as in training, floats count as normalised. A patch's pixels lie row by row, the channels of
+  // a pixel side by side. An emptied patch has one shade, as where Python hides patches (occlusion); whether it is 0 or
+  // black makes no difference, because a LayerNorm follows.
 
   embed(image, patches) {
     const { channels, height, width, patchHeight, patchWidth, columns, pixels, dim, cls, cut } = this;
@@ -167,7 +168,7 @@ export class ViT {
       const patch = Math.floor(y / patchHeight) * columns + Math.floor(x / patchWidth);
       const place = ((y % patchHeight) * patchWidth + (x % patchWidth)) * channels + c;
       const kept = !patches || patches[patch];
-      cut[patch * pixels + place] = kept ? image[from] * scale - shift : -this.mean / this.std;
+      cut[patch * pixels + place] = kept ? image[from] * scale - shift : 0;
     }
     const tokens = new Float32Array(this.tokens * dim), placed = tokens.subarray(cls * dim);
     layerNorm(cut, cut, this.patches, pixels, this.normPixels);
