@@ -11,7 +11,7 @@
 
 export function product(out, a, b, rows, columns, inner, bias = null, stride = columns) {
   for (let j = 0; j < columns; j += 4) {
-    const [j1, j2, j3] = [1, 2, 3].map((step) => Math.min(j + step, columns - 1));
+    const last = columns - 1, j1 = Math.min(j + 1, last), j2 = Math.min(j + 2, last), j3 = Math.min(j + 3, last);
     const b0 = j * inner, b1 = j1 * inner, b2 = j2 * inner, b3 = j3 * inner;
     const c0 = bias ? bias[j] : 0, c1 = bias ? bias[j1] : 0, c2 = bias ? bias[j2] : 0, c3 = bias ? bias[j3] : 0;
     for (let i = 0; i < rows; i += 2) {
