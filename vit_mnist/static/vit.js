@@ -11,7 +11,7 @@
 
 export function product(out, a, b, rows, columns, inner, bias = null, stride = columns) {
   for (let j = 0; j < columns; j += 4) {
-    const [j1, j2, j3] = [1, 2, 3].map((step) => Math.min(j + step, columns - 1));
+    const last = columns - 1, j1 = Math.min(j + 1, last), j2 = Math.min(j + 2, last), j3 = Math.min(j + 3, last);
     const b0 = j * inner, b1 = j1 * inner, b2 = j2 * inner, b3 = j3 * inner;
     const c0 = bias ? bias[j] : 0, c1 = bias ? bias[j1] : 0, c2 = bias ? bias[j2] : 0, c3 = bias ? bias[j3] : 0;
     for (let i = 0; i < rows; i += 2) {
@@ -156,8 +156,9 @@ export class ViT {
   }
 
   // ---- 5. From pixels to tokens
-  // Bytes are normalised as in training, floats count as normalised. An emptied patch is black paper, as where Python
-  // hides patches (occlusion). A patch's pixels lie row by row, the channels of a pixel side by side.
+  // Bytes are normalised as in training, floats count as normalised. A patch's pixels lie row by row, the channels of
+  // a pixel side by side. An emptied patch has one shade, as where Python hides patches (occlusion); whether it is 0 or
+  // black makes no difference, because a LayerNorm follows.
 
   embed(image, patches) {
     const { channels, height, width, patchHeight, patchWidth, columns, pixels, dim, cls, cut } = this;
@@ -167,7 +168,7 @@ export class ViT {
       const patch = Math.floor(y / patchHeight) * columns + Math.floor(x / patchWidth);
       const place = ((y % patchHeight) * patchWidth + (x % patchWidth)) * channels + c;
       const kept = !patches || patches[patch];
-      cut[patch * pixels + place] = kept ? image[from] * scale - shift : -this.mean / this.std;
+      cut[patch * pixels + place] = kept ? image[from] * scale - shift : 0;
     }
     const tokens = new Float32Array(this.tokens * dim), placed = tokens.subarray(cls * dim);
     layerNorm(cut, cut, this.patches, pixels, this.normPixels);
