@@ -25,8 +25,9 @@ except ImportError:  # on Windows, where tests run in one process
 
 SHARED = "VIT_MNIST_TEST_SHARED"  # a folder for all processes of this session
 LONGEST = [
-    *("test_zoo", "test_browser", "test_checkpoints", "test_predict", "test_tracking", "test_site"),
-    *("test_experiments", "test_package", "test_explanation", "test_cli", "test_distribution"),
+    *("test_site", "test_lab", "test_zoo", "test_pages", "test_browser", "test_checkpoints"),
+    *("test_predict", "test_tracking", "test_experiments", "test_live", "test_package"),
+    *("test_own_models", "test_explanation", "test_export", "test_cli", "test_distribution"),
 ]
 HANGS = 1800  # seconds after which a process counts as hanging, however slow the machine
 PARENT = "VIT_MNIST_TEST_PARENT"  # the process number of pytest itself
