@@ -1,5 +1,6 @@
 "Builds vit_mnist from settings.ini, the only place where its name and requirements stand."
 
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -11,11 +12,21 @@ parser.read(root / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 pythons = [f"3.{minor}" for minor in range(int(cfg["min_python"].split(".")[1]), 14)]
 
+address = f"{cfg['git_url']}/blob/{cfg['branch']}/"
+
+
+def with_whole_addresses(text):
+    "Return the README as it is read elsewhere: pictures and links with their whole address"
+    pictures = re.compile(r"(!\[[^]]*\]\()(?!https?:)([^)]*)")
+    text = pictures.sub(rf"\g<1>{address.replace('/blob/', '/raw/')}\g<2>", text)
+    return re.sub(r"(?<=\]\()(?!https?:|#)([^)]*)", rf"{address}\g<1>", text)
+
+
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=(root / "README.md").read_text(encoding="utf-8"),
+    long_description=with_whole_addresses((root / "README.md").read_text(encoding="utf-8")),
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],

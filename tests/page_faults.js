@@ -79,7 +79,7 @@
     .filter((block) => seen(block) && block.scrollWidth > block.clientWidth + 1)
     .map((block) => ({
       block: `${where(block)}: ${block.textContent.trim().slice(0, 60)}`,
-      kind: block.closest(".cell-output-markdown") ? "signature" : block.closest(".cell-output") ? "output" : "code",
+      kind: block.closest(".signature") ? "signature" : block.closest(".cell-output") ? "output" : "code",
     }));
   const scrolls = [...document.querySelectorAll("*")]
     .filter((box) => seen(box) && ["auto", "scroll"].includes(getComputedStyle(box).overflowX) && box.scrollWidth > box.clientWidth + 1)

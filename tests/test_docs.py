@@ -49,6 +49,26 @@ def sidebar(contents=None):
     ]
 
 
+def test_the_home_page_lists_every_tutorial_and_module():
+    text = "".join(cell.source for cell in nbformat.read(ROOT / "nbs" / "index.ipynb", 4).cells)
+    for path in NOTEBOOKS:
+        name = path.relative_to(ROOT / "nbs").as_posix()
+        assert name == "index.ipynb" or f"]({name})" in text, name
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_notebook_defines_an_exported_name_twice(path):
+    found = []
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "code" and re.match(r"#\| *export", cell.source):
+            found += [
+                node.name
+                for node in ast.parse(cell.source).body
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.decorator_list
+            ]
+    assert sorted(found) == sorted(set(found))
+
+
 def test_the_sidebar_lists_every_notebook_once():
     pages = sorted(path.relative_to(ROOT / "nbs").as_posix() for path in NOTEBOOKS)
     assert sorted(sidebar()) == pages
@@ -313,6 +333,48 @@ def test_a_whole_site_has_no_fault(site):
 def test_the_checker_finds(site, was, planted, fault):
     (site / "index.html").write_text(GOOD.replace(was, planted))
     assert check(site) == [f"index.html: {fault}"]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        '<object data="https://a.org/x.svg"></object>',
+        '<video poster="//a.org/x.png"></video>',
+        '<img alt="a" srcset="p.png, https://a.org/x.png 2x">',
+        '<svg><image href="https://a.org/x.png"/></svg>',
+        '<input type="image" src="https://a.org/x.png">',
+        '<p style="background: url(//a.org/x.png)">a</p>',
+        "<style>@import url(https://a.org/x.css);</style>",
+        '<script type="module">import { a } from "https://a.org/x.js"</script>',
+        '<script type="module">const a = await import("https://a.org/x.js")</script>',
+    ],
+)
+def test_the_checker_finds_whatever_comes_from_another_host(site, planted):
+    (site / "index.html").write_text(GOOD.replace("</body>", f"{planted}</body>"))
+    (fault,) = check(site)
+    assert "another host" in fault and "a.org/x" in fault
+
+
+def test_the_checker_reads_stylesheets(site):
+    (site / "a.css").write_text("p { background: url('p.png') }")
+    assert check(site) == []
+    (site / "a.css").write_text("@import 'https://a.org/fonts.css';")
+    assert check(site) == ["a.css: loads from another host: @import 'https://a.org/fonts.css"]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "<p>www.a.org/1</p>",
+        "<p>arxiv.org/abs/2010.11929</p>",
+        "<div><p><code>never closed</p></div><p>https://a.org</p>",
+        '<a name="x"><p>https://a.org</p></a>',
+    ],
+)
+def test_the_checker_finds_addresses_that_are_no_links(site, planted):
+    (site / "index.html").write_text(GOOD.replace("</body>", f"{planted}</body>"))
+    (fault,) = check(site)
+    assert "an address that is no link" in fault
 
 
 def test_the_checker_knows_where_a_site_begins(site):

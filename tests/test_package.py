@@ -70,6 +70,16 @@ def test_wheel_names_its_extras(built):
         ), extra
 
 
+def test_what_is_read_on_pypi_has_whole_addresses(built):
+    wheel = zipfile.ZipFile(next(built.glob("*.whl")))
+    (name,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
+    text = wheel.read(name).decode()
+    targets = re.findall(r"\]\(([^)\s]+)", text) + re.findall(r'src="([^"]+)"', text)
+    assert len(targets) > 50
+    assert not [target for target in targets if not re.match(r"https://|#", target)]
+    assert "/raw/main/nbs/images/" in text and "/blob/main/nbs/10_data.ipynb" in text
+
+
 def test_source_archive_builds_the_same_wheel(built, tmp_path):
     tarfile.open(next(built.glob("*.tar.gz"))).extractall(tmp_path, filter="data")
     subprocess.run(

@@ -316,6 +316,13 @@ def test_outputs_that_need_a_script_are_found(processed, kind):
         '<link rel="stylesheet" href="https://example.com/a.css">',
         '<img alt="x" src="http://example.com/a.png">',
         '<iframe src="https://example.com/"></iframe>',
+        '<object data="https://example.com/a.svg"></object>',
+        '<video poster="//example.com/a.png"></video>',
+        '<img alt="x" srcset="https://example.com/a.png 2x">',
+        '<svg><image href="https://example.com/a.png"></image></svg>',
+        '<script type="module">import { a } from "https://example.com/a.js"</script>',
+        "<style>@import url(https://example.com/a.css)</style>",
+        '<p style="background: url(//example.com/a.png)">x</p>',
     ],
 )
 def test_scripts_and_pictures_from_elsewhere_are_found(processed, html):

@@ -312,8 +312,8 @@ PLANTED = {
         "cut off, html body pre: ",
     ),
     "cut on a phone": (
-        f'<div class="cell-output-markdown">{BLOCK}def f( # {"w " * 200}</pre></div>',
-        *("light", 360, "cut off, body div.cell-output-markdown pre: "),
+        f'<div class="signature">{BLOCK}def f( # {"w " * 200}</pre></div>',
+        *("light", 360, "cut off, body div.signature pre: "),
     ),
 }
 

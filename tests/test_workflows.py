@@ -60,6 +60,8 @@ def test_torch_comes_without_cuda_and_is_kept(name):
     assert workflow["env"]["UV_TORCH_BACKEND"] == "cpu"
     kept = [step["with"]["path"] for step in steps(workflow) if "cache" in step.get("uses", "")]
     folder = workflow["env"].get("UV_CACHE_DIR") or workflow["env"]["CI_UV_CACHE"]
+    (key,) = [step["with"]["key"] for step in steps(workflow) if "cache" in step.get("uses", "")]
+    assert key.endswith("-${{ github.run_id }}")  # a key that is there already is not saved again
     assert kept == [".uv-cache"] and folder.endswith("/.uv-cache")
 
 
@@ -82,6 +84,7 @@ def test_quarto_is_pinned():
 
 def test_the_site_is_published_from_main_only():
     publish = read("docs")[0]["jobs"]["publish"]
+    assert "github.repository == 'vit-mnist/vit-mnist'" in publish["if"]  # and no fork
     assert "refs/heads/main" in publish["if"] and "pull_request" in publish["if"]
     assert "**GitHub Actions**" in (ROOT / "CONTRIBUTING.md").read_text()
 
@@ -90,6 +93,8 @@ def test_a_release_may_run_again():
     workflow, starts = read("release")
     assert starts == {"push": {"tags": ["v*"]}}
     (release,) = [step["run"] for step in steps(workflow) if "gh release" in step.get("run", "")]
+    (build,) = [step["run"] for step in steps(workflow) if "-m build" in step.get("run", "")]
+    assert "SOURCE_DATE_EPOCH=" in build  # or a second run makes other files of the same version
     assert "gh release view" in release and "--clobber" in release
     jobs = workflow["jobs"]
     assert jobs["github"]["needs"] == "build" and jobs["pypi"]["needs"] == "github"
@@ -97,6 +102,7 @@ def test_a_release_may_run_again():
 
 def test_a_release_goes_to_pypi_without_a_password():
     job = read("release")[0]["jobs"]["pypi"]
+    assert job["if"] == "github.repository == 'vit-mnist/vit-mnist'"
     assert job["permissions"] == {"id-token": "write"} and job["environment"] == "pypi"
     (publish,) = [step for step in job["steps"] if "pypi-publish" in step["uses"]]
     assert publish["with"] == {"skip-existing": True}

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from check_site import LOADED_BY_CODE
 
 SHOWN = {"text/plain", "text/markdown", "text/latex"}  # and images: what needs no script
 LOADS = re.compile(
     r"""\brequire(?:js)?\s*\(|\brequire(?:js)?\.config|MathJax\s*[.=[]|\bPlotly\.|\bvegaEmbed
     |\b(?:require|jquery|mathjax|plotly|vega)[\w.@/-]*\.js\b
-    |<(?:script|img|iframe|video|source)\b[^>]*\bsrc\s*=\s*["']?(?:https?:)?//[^"'\s>]*
-    |<link\b[^>]*\bhref\s*=\s*["']?(?:https?:)?//[^"'\s>]*
-    |!\[[^\]]*\]\((?:https?:)?//[^)]*""",
+    |<[a-z]+\b[^>]*\b(?:src|srcset|poster|data)\s*=\s*["']?(?:https?:)?//[^"'\s>]*
+    |<(?:link|image|use)\b[^>]*\bhref\s*=\s*["']?(?:https?:)?//[^"'\s>]*
+    |!\[[^\]]*\]\((?:https?:)?//[^)]*"""
+    + f"|{LOADED_BY_CODE}",
     re.IGNORECASE | re.VERBOSE,
 )
 

@@ -9,17 +9,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-ASSETS = {
-    ("script", "src"),
-    ("img", "src"),
-    ("link", "href"),
-    ("source", "src"),
-    ("iframe", "src"),
-    ("video", "src"),
-}
-
-
+ASSETS = ("src", "srcset", "poster", "data")  # attributes, of any tag
+HREF_LOADS = {"link", "image", "use"}  # tags whose `href` is loaded and not followed
+# what a stylesheet or a script loads from another host
+LOADED_BY_CODE = (
+    r"""(?:url\(|@import)\s*["']?(?:https?:)?//[^"'\s)]*"""
+    r"""|\b(?:import|from|import\()\s*["'](?:https?:)?//[^"']*"""
+)
+ADDRESS = r"\b(?:https?://|www\.|(?:arxiv|doi)\.org/)\S+"
 QUIET = {"a", "code", "pre", "script", "style", "title", "textarea"}  # an address may stand there
+EMPTY = set("area base br col embed hr img input link meta source track wbr".split())
 
 
 class Page(HTMLParser):
@@ -28,17 +27,25 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.anchors, self.links, self.assets, self.faults = set(), [], [], []
-        self.base, self.quiet, self.heading, self.in_main = "", 0, 0, False
+        self.base, self.open, self.heading, self.in_main = "", [], 0, False
         self.feed(text)
 
     def handle_endtag(self, tag):
-        self.quiet -= tag in QUIET and self.quiet > 0
+        if tag in self.open:  # what is open inside it ends, too
+            while self.open.pop() != tag:
+                pass
         self.in_main = self.in_main and tag != "main"
 
     def handle_data(self, words):
-        if not self.quiet:
-            addresses = re.findall(r"\bhttps?://\S+", words)
+        if self.open[-1:] in (["script"], ["style"]):
+            self.see_code(words)
+        elif not QUIET & set(self.open):
+            addresses = re.findall(ADDRESS, words)
             self.faults += [f"an address that is no link: {address}" for address in addresses]
+
+    def see_code(self, text):
+        for found in re.findall(LOADED_BY_CODE, text, re.IGNORECASE):
+            self.faults.append(f"loads from another host: {found[:80]}")
 
     def see_heading(self, level, name):
         if self.in_main:
@@ -48,7 +55,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
-        self.quiet += tag in QUIET
+        if tag not in EMPTY:
+            self.open.append("named" if tag == "a" and not attrs.get("href") else tag)
         self.in_main = self.in_main or tag == "main"
         if re.fullmatch("h[1-6]", tag):
             self.see_heading(int(tag[1]), attrs.get("id") or attrs.get("data-anchor-id") or "")
@@ -61,9 +69,10 @@ class Page(HTMLParser):
             src = (attrs.get("src") or "")[:60]
             self.faults.append(f"image without alternative text: {src}")
         named_only = attrs.get("rel") in ("canonical", "next", "prev")
-        for key in "src", "href":
-            if (tag, key) in ASSETS and attrs.get(key) and not named_only:
-                self.assets.append(attrs[key])
+        for key in (*ASSETS, "href") if tag in HREF_LOADS and not named_only else ASSETS:
+            for part in (attrs.get(key) or "").split(",") if key == "srcset" else [attrs.get(key)]:
+                self.assets += (part or "").split()[:1]
+        self.see_code(attrs.get("style") or "")
 
 
 def fault_of(address, path, page, site, pages, home):
@@ -103,6 +112,9 @@ def check(
         for address in page.links + page.assets:
             if fault := fault_of(address, path, page, site, pages, home):
                 faults.append(f"{name}: {fault}")
+    for path in sorted(site.rglob("*.css")):
+        for found in re.findall(LOADED_BY_CODE, path.read_text(encoding="utf-8"), re.IGNORECASE):
+            faults.append(f"{path.relative_to(site)}: loads from another host: {found[:80]}")
     return faults
 
 

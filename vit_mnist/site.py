@@ -42,12 +42,6 @@ class PageLinks:
     def __call__(self, cell):
         pass
 
-# %% ../nbs/92_site.ipynb #461db1cc
-def _module_of(nb):
-    "Import the module that a notebook exports; None where it exports none"
-    name = "vit_mnist." + re.sub(r"^\d+_", "", Path(nb.path_).stem)
-    return importlib.import_module(name) if importlib.util.find_spec(name) else None
-
 # %% ../nbs/92_site.ipynb #14ee5b0d
 def _module_of(nb):
     "Return the module that a numbered notebook exports to, if there is one"
@@ -100,6 +94,8 @@ class Signatures:
             if isinstance(getattr(self.module, name, None), type):
                 text = re.sub(r"^def (?=\w+\()", "class ", text, flags=re.MULTILINE)
                 text = re.sub(r"^\)->None:", "):", text, flags=re.MULTILINE)
+            fence = re.compile(r"^```python\n.*?^```", re.MULTILINE | re.DOTALL)
+            text = fence.sub(r"::: {.signature}\n\g<0>\n:::", text)
             if text:
                 output["data"] = {"text/markdown": text}
 
@@ -487,11 +483,11 @@ class DescribedElements:
         self.nb = nb
 
     def __call__(self, cell):
-        said = re.search(r"^#\|\s*fig-alt:\s*(.*)$", cell.source, re.MULTILINE)
+        said = _directives(cell.source).get("fig-alt")
         for output in cell.get("outputs", []) if said else []:
             data = output.get("data", {})
             if "text/html" in data:
-                words = html.escape(said[1].strip("\"' "))
+                words = html.escape(said.strip("\"' "))
                 alt = re.compile(r"(?<=<img alt=\")[^\"]*")
                 data["text/html"] = alt.sub(lambda _: words, "".join(data["text/html"]), count=1)
 
