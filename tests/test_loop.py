@@ -1,6 +1,7 @@
 "loop: events in their order, means over images, seeds that decide all, and an end after errors."
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -69,7 +70,8 @@ def test_an_error_ends_the_run_but_every_callback_says_good_bye_last_one_first(m
 def test_a_callback_may_end_the_run_after_the_epoch():
     log = Log(at="on_step", act=lambda run: setattr(run, "stop", True))
     run = fit(network(), TRAIN, None, BASE, [log], folder="somewhere")
-    assert log.log.count("step") == 2 and len(run.history) == 1 and run.folder == "somewhere"
+    assert log.log.count("step") == 2 and len(run.history) == 1
+    assert run.folder == Path("somewhere")
     assert "valid_loss" not in run.metrics and run.metrics["epoch"] == 1
 
 

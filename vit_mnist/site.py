@@ -314,6 +314,7 @@ class PageCode:
         self.show_source()
         self.mark_values()
         self.show_imports()
+        self.lighten_source()
 
     def __call__(self, cell):
         for given, kind in self.given:
@@ -398,6 +399,18 @@ def show_imports(self: PageCode):
             first.source = f"{_import_lines(missing)}\n{first.source}"
         else:
             self.nb.cells.insert(places[0], mk_cell(_import_lines(missing), "code"))
+
+# %% ../nbs/92_site.ipynb #557904b6
+@patch
+def lighten_source(self: PageCode):
+    "Set exported source as plain text"
+    for cell in self.nb.cells:
+        code = _code(cell.source)
+        if SUMMARIES["exported"] in cell.source.partition(code)[0] and "\n```" not in code:
+            cell.cell_type, cell.outputs = "markdown", []
+            summary = f"<summary>{SUMMARIES['exported']}</summary>"
+            block = f"```\n{code}\n```"
+            cell.source = f'<details class="code-fold">\n{summary}\n\n{block}\n\n</details>'
 
 # %% ../nbs/92_site.ipynb #8954b355
 class LocalLinks:
