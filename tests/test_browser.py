@@ -3,6 +3,7 @@
 Every request to another host is blocked.
 """
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -835,3 +836,33 @@ def test_a_small_page_says_what_it_left_out_and_a_kernel_brings_it(
     page.wait_for_function("document.querySelector('vit-attention').map().values")
     found = torch.tensor(element(page, "e => [...e.map().values]"))
     assert torch.allclose(found, explorer.map.flatten(), rtol=1e-2, atol=1e-9)
+
+
+def test_a_replaced_image_is_there_when_the_element_comes_back(visit, digits, model):
+    explorer = AttentionExplorer(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    state, sent = copy.deepcopy(explorer.get_state()), []  # the page has a copy of its own
+    explorer.send = lambda content, buffers: sent.append(content)
+    explorer.replace(0, digits.images[0], "drawing")
+    page = visit("about:blank")
+    shown = page.evaluate(
+        """async ([code, values, message]) => {
+            await import("data:text/javascript;base64," + code);
+            const heard = {}, element = document.createElement("vit-attention"), on = () => {};
+            vitWidgets.set("it", {
+                get: (name) => values[name], set: on, off: on, send: on, save_changes: on,
+                on: (name, f) => (heard[name] = f),
+            });
+            element.dataset.widget = "it";
+            document.body.append(element);
+            const picture = () => element.shadowRoot.querySelector("[data-control=query]");
+            const before = picture().toDataURL();
+            heard["msg:custom"](message, []);
+            element.set({});
+            const drawn = picture().toDataURL();
+            element.remove();
+            document.body.append(element);
+            return [before, drawn, picture().toDataURL()];
+        }""",
+        [base64_text(static_file("attention.js").encode()), state, {**sent[0], "result": None}],
+    )
+    assert shown[0] != shown[1] == shown[2]

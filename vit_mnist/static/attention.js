@@ -877,7 +877,10 @@ export function connect(element, model) {
   const onData = () => (asked.clear(), (element.data = { ...model.get("_data"), state: state() }));
   const onState = () => element.set(state(), false);
   const onMessage = ({ result, replaced, index, problem }, buffers) => {
-    if (replaced) element.setImage(index, replaced);
+    if (replaced) { // Python changed it in place: another element that meets this model shall find it, too
+      model.get("_data").images[index] = replaced;
+      element.setImage(index, replaced);
+    }
     if (problem) element.fail(problem);
     if (!result) return;
     asked.delete(words(result));
