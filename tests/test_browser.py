@@ -20,6 +20,7 @@ from vit_mnist.element import base64_text, static_file
 from vit_mnist.explorer import AttentionExplorer
 from vit_mnist.maps import capture_attention
 from vit_mnist.model import create_model, save_model
+from vit_mnist.pad import DigitPad
 
 
 @pytest.fixture(scope="module")
@@ -634,6 +635,20 @@ def test_a_fresh_pad_shows_a_grid_or_nothing(visit, name):
         assert box(page, "vit-attention")["height"] < paper["height"] + 300
     page.evaluate("document.querySelector('vit-attention').set({ off: [] })")
     assert text(page, "prediction") == "The prediction appears here."
+
+
+@pytest.mark.parametrize("name", ["vit", "cnn"])
+def test_a_pad_without_its_kernel_says_what_to_do(visit, tmp_path, name):
+    pad = DigitPad(create_model(name, seed=0).eval())
+    output = pad._repr_mimebundle_()[0]["text/html"]
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{output}")
+    page = visit((tmp_path / "page.html").as_uri())
+    page.wait_for_function("document.querySelector('vit-attention').shadowRoot")
+    assert text(page, "prediction") == (
+        "The sheet needs Python: in a notebook, run this cell first (Shift + Enter)."
+    )
+    for part in ("vit-pad", ".stage", "input", "[data-query]", ".many", ".bar"):
+        assert page.locator(part).filter(visible=True).count() == 0, part
 
 
 def test_a_page_without_javascript_shows_a_picture_and_says_what_is_seen(visit, saved):

@@ -33,6 +33,8 @@ const LEGEND = [
   ["background: linear-gradient(90deg, transparent 45%, currentColor 45% 55%, transparent 55%)", "Line across a bar: the probability with all heads on."],
 ];
 
+const NO_SHEET = "The sheet needs Python: in a notebook, run this cell first (Shift + Enter).";
+
 const STYLE = `
   /* The host page decides about text colour and background: everything here is mixed from them, so light and dark both work. */
   :host { display: block; container-type: inline-size; font: 14px/1.45 system-ui, sans-serif; max-width: 960px;
@@ -491,9 +493,9 @@ class VitAttention extends HTMLElement {
       p.label, ...(deep ? [p.names] : []),
       (p.ways = h("div", { class: "between" }, h("div", { class: "chips", role: "group", "aria-label": "Method" }, ...(d.methods.length > 1 ? p.methods : [])),
         h("label", { class: "check", title: "Colour all layers and heads, or all classes, by one scale" }, p.sameScale, "Same scale"))),
-      h("div", { class: "controls" },
+      (p.controls = h("div", { class: "controls" },
         ...(deep ? [...row("Layer", p.layer, h("span", { class: "chips" }, p.layerText, p.play)), ...row("Head", p.head, p.headText)] : []),
-        ...(d.steps.length ? row("Training", p.step, p.stepText) : [])),
+        ...(d.steps.length ? row("Training", p.step, p.stepText) : []))),
       ...(d.left_out && !d.live ? [h("div", { class: "note", "data-control": "left-out" }, d.left_out)] : []));
     const bars = figure("bars", h("figcaption", { class: "two", "data-control": "prediction" }, p.barsTitle, p.barsHint), p.bars);
     p.manyBox = figure("many", p.manyTitle, ...(d.live || this.#state.off.length ? [h("div", { class: "between quiet" }, p.offText, p.allOn)] : []), h("div", { class: "stack" }, ...this.#room(), p.many));
@@ -588,8 +590,8 @@ class VitAttention extends HTMLElement {
     p.step.value = at; p.stepText.textContent = s.step === null ? "trained" : `step ${s.step}`; p.step.setAttribute("aria-valuetext", p.stepText.textContent);
     const raw = s.method === "attention";
     for (const part of [p.layer, p.head, p.play]) part.disabled = !raw || (part === p.head && means && !d.live);
-    const empty = blank && !layer?.queries; // not even a grid to show
-    for (const part of [p.stage, p.ways, p.manyBox]) part.hidden = empty;
+    const empty = blank && !(d.live && layer?.queries); // not even a grid to show, or nobody who draws on it
+    for (const part of [p.stage, p.ways, p.names, p.controls, p.manyBox]) part.hidden = empty;
     this.#drawDigit(image, layer, s, raw);
     this.#drawHeat(image, s);
     for (const part of [p.many, p.manyTitle]) part.classList.toggle("unseen", blank);
@@ -597,7 +599,7 @@ class VitAttention extends HTMLElement {
     p.bars.classList.toggle("unseen", blank);
     p.heatBox.hidden ||= blank;
     this.#showNames(layer, s, raw);
-    if (blank) p.barsTitle.textContent = "The prediction appears here.", p.barsHint.textContent = "";
+    if (blank) p.barsTitle.textContent = d.live ? "The prediction appears here." : NO_SHEET, p.barsHint.textContent = "";
     else if (known && !this.probs) p.barsTitle.textContent = p.barsHint.textContent = "";
     if (known && this.probs) this.#showBars(s);
     if (known) this.#showMany(image, layer, s, raw, means);
