@@ -8,6 +8,7 @@ import json
 import random
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,8 @@ from vit_mnist.explorer import AttentionExplorer
 from vit_mnist.maps import capture_attention
 from vit_mnist.model import create_model, save_model
 from vit_mnist.pad import DigitPad
+
+NBS = Path(__file__).parent.parent / "nbs"
 
 
 @pytest.fixture(scope="module")
@@ -370,6 +373,25 @@ def test_a_slider_through_training(visit, digits, model, tmp_path):
     assert not torch.equal(explorer.probs, AttentionExplorer(model, digits.images[:1]).probs)
 
 
+def test_the_first_lesson_goes_back_through_training(visit, tmp_path):
+    lesson = nbformat.read(NBS / "tutorials" / "first_steps.ipynb", 4)
+    (output,) = next(cell.outputs for cell in lesson.cells if "run=run.folder" in cell.source)
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><meta charset=utf-8><body>{output.data['text/html']}"
+    )
+    page = visit((tmp_path / "page.html").as_uri())
+    slider, seen = page.locator("[data-control=step]"), []
+    assert slider.is_visible()
+    slider.press("Home")
+    for step in (0, 10, 30, 60, 100, 200, None):
+        assert element(page, "e => e.state.step") == step
+        bars = page.locator(".bar .fill").evaluate_all("bars => bars.map(b => b.style.width)")
+        seen.append((pictures(page)[1], bars))
+        slider.press("ArrowRight")
+    for (picture, bars), (next_picture, next_bars) in zip(seen, seen[1:]):
+        assert picture != next_picture and bars != next_bars
+
+
 def test_where_no_script_may_run_there_is_a_picture(visit, saved, tmp_path):
     (tmp_path / "page.html").write_text(
         f"<!doctype html><meta charset=utf-8><body>{saved[0].html(picture=saved[0].picture())}"
@@ -405,7 +427,7 @@ def test_help_explains_every_word_and_sign(saved, visit):
     }
     assert set(terms) == {
         *("Patch", "Class token (CLS)", "Query", "Attention", "Layer", "Head", "Patch mean"),
-        *("Tokens without a place", "Uniform", "Rollout", "Relevance"),
+        *("Tokens without a place", "Uniform", "Rollout", "Relevance", "Logit"),
     }
     assert all(len(sentence) > 20 and sentence.endswith(".") for sentence in terms.values())
     said = words.inner_text()
@@ -881,3 +903,48 @@ def test_a_replaced_image_is_there_when_the_element_comes_back(visit, digits, mo
         [base64_text(static_file("attention.js").encode()), state, {**sent[0], "result": None}],
     )
     assert shown[0] != shown[1] == shown[2]
+
+
+def test_what_a_kernel_could_not_do_is_said_until_the_view_changes(visit, digits, model):
+    page = visit("about:blank")
+    give_kernel(page, AttentionExplorer(model, digits.images[:2]))
+    page.locator(".bar").first.wait_for()
+    element(page, "e => e.fail('nothing is drawn yet')")
+    assert page.locator("[role=status]").inner_text() == "Nothing is drawn yet"
+    assert "attends most to" in text(page)  # what is known stays
+    element(page, "e => e.set({ layer: 1 })")
+    assert not page.locator("[role=status]").is_visible()
+
+
+def test_when_a_kernel_ends_the_page_goes_on_without_it(visit, digits, model, tmp_path):
+    pad, explorer = DigitPad(model), AttentionExplorer(model, digits.images[:1])
+    outputs = [each._repr_mimebundle_()[0]["text/html"] for each in (pad, explorer)]
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><meta charset=utf-8><body>{''.join(outputs)}"
+    )
+    page = visit((tmp_path / "page.html").as_uri())
+    names = ["draw.js", "attention.js", "attention.js"]
+    ended = page.evaluate_handle(
+        """async all => {
+            const ends = [], on = () => {};
+            for (const [code, values] of all) {
+                const { default: widget } = await import("data:text/javascript;base64," + code);
+                const get = (name) => values[name], rest = { set: on, on, off: on, send: on };
+                ends.push(widget.initialize({ model: { get, ...rest, save_changes: on } }));
+            }
+            return ends;
+        }""",
+        [
+            [base64_text(static_file(name).encode()), each.get_state()]
+            for name, each in zip(names, (pad.paper, pad.explorer, explorer))
+        ],
+    )
+    other, words = page.locator("vit-attention").nth(1), "The kernel computes"
+    page.locator("[data-control=paper]").wait_for()
+    other.get_by_text(words).wait_for()
+    ended.evaluate("ends => ends.forEach((end) => end())")
+    page.get_by_text("The sheet needs Python").wait_for()
+    assert not page.locator("[data-control=paper]").is_visible()
+    assert page.evaluate("vitWidgets.size") == 0 and other.get_by_text(words).count() == 0
+    other.locator("[data-query=mean]").click()
+    other.get_by_text("patch mean attends most to").wait_for()

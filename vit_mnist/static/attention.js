@@ -19,6 +19,7 @@ const TERMS = [
   ["Tokens without a place", "those that are no patch, such as the class token; what goes to them is missing on the map."],
   ["Uniform", "the share that each token would get if the query took the same from all."],
 ];
+const LOGIT = ["Logit", "the model's number for a class, from which its probability is made: the higher, the more likely."];
 const METHOD_TERMS = {
   rollout: "attention multiplied through all layers: from which patches the answer was mixed.",
   relevance: "attention that raises the logit of the chosen class, followed through all layers.",
@@ -311,6 +312,13 @@ class VitAttention extends HTMLElement {
     const model = widgets.get(this.dataset.widget);
     if (model) this.#leave ??= connect(this, model);
   }
+  leave() { // its kernel has ended: what the page itself holds is shown again
+    this.#stop();
+    this.#leave?.();
+    this.#leave = null;
+    const script = this.querySelector(':scope > script[type="application/json"]');
+    if (script) this.data = JSON.parse(script.textContent);
+  }
 
   // Everything there is to show, as Python's `explorer_data` makes it.
   set data(data) {
@@ -330,6 +338,7 @@ class VitAttention extends HTMLElement {
     const before = this.#state;
     this.#state = this.#fit({ ...before, ...changes });
     const changed = Object.fromEntries(Object.entries(this.#state).filter(([name, value]) => !same(value, before[name])));
+    if (Object.keys(changed).length) this.#parts.copied.replaceChildren(); // said of another view
     if (tell && Object.keys(changed).length) this.dispatchEvent(new CustomEvent("vit-change", { detail: changed }));
     this.#update();
   }
@@ -347,11 +356,15 @@ class VitAttention extends HTMLElement {
     return { scales: new Float32Array(data.buffer, 0, heads), codes: new Uint8Array(data.buffer, 4 * heads) };
   }
   setImage(index, image) {
+    this.#parts.copied.replaceChildren(); // said of what was there before
     for (const known of [...this.#results.keys()]) if (JSON.parse(known)[0] === index) this.#results.delete(known);
     this.#data.images[index] = open(image);
     this.#label(index);
   }
-  fail(message) { if (!this.#results.has(key(this.#state))) this.#parts.label.textContent = capital(message); }
+  fail(message) { // in the place of what is missing; and where nothing is missing, it is said, too
+    if (!this.#results.has(key(this.#state))) this.#parts.label.textContent = capital(message);
+    this.#parts.copied.replaceChildren(capital(message));
+  }
 
   // What one query attends to: a number for each place of the layer's key grid, row by row; null where it is not known.
   read(where = {}) {
@@ -545,7 +558,7 @@ class VitAttention extends HTMLElement {
   #help() {
     const d = this.#data, p = this.#parts, deep = d.layers.length > 0, drawing = d.images.some((image) => image.drawing);
     const methods = d.methods.filter((m) => m.name !== "attention").map((m) => [m.title, METHOD_TERMS[m.name] ?? `${m.about}.`]);
-    const terms = [...(deep ? TERMS : []), ...methods].map(([word, sentence]) => h("div", {}, h("dt", {}, word), ": ", h("dd", {}, sentence)));
+    const terms = [...(deep ? TERMS : []), ...methods, LOGIT].map(([word, sentence]) => h("div", {}, h("dt", {}, word), ": ", h("dd", {}, sentence)));
     const ramp = { scale: `background: ${sequential.css}`, diverging: `background: ${diverging.css}` };
     const signs = LEGEND.filter(([, , only]) => !only || drawing).map(([style, sentence]) => h("li", {}, h("span", { class: "swatch", style: ramp[style] ?? style }), sentence));
     const place = "Layers, heads, rows, columns and images are counted from 0, as in Python: explorer.query = (2, 5) is row 2, column 5.";
@@ -916,7 +929,10 @@ function initialize({ model }) {
   const name = model.get("_name");
   widgets.set(name, model);
   for (const element of document.querySelectorAll(`vit-attention[data-widget="${name}"]`)) element.meet();
-  return () => widgets.delete(name);
+  return () => {
+    widgets.delete(name);
+    for (const element of document.querySelectorAll(`vit-attention[data-widget="${name}"]`)) element.leave();
+  };
 }
 
 // Where the widget itself is shown: in another widget, and in Colab and VS Code.
