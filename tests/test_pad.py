@@ -103,3 +103,11 @@ def test_the_still_picture_says_what_is_on_the_sheet_and_what_to_do(pad):
         assert "run this cell first</b> (Shift + Enter), then draw." in still
     page = pad.explorer._repr_mimebundle_()[0]["text/html"]
     assert "(Shift + Enter), then click." in page
+
+
+def test_an_output_keeps_what_had_been_drawn_when_it_was_made(pad):
+    pad.draw(STROKE)
+    output = pad._repr_mimebundle_()[0]["text/html"]
+    drawn = held(pad)["images"][0]["pixels"]
+    pad.draw(STROKE.T)
+    assert drawn in output and held(pad)["images"][0]["pixels"] not in output

@@ -219,6 +219,13 @@ def test_folding_is_valid_idempotent_and_kept_by_nbdev(tmp_path):
     assert hidden_cells(without) == [None] * 4  # so the setting is what keeps it
 
 
+def test_the_first_lesson_explains_notes_for_the_tools_where_they_are_first_met():
+    cells = nbformat.read(ROOT / "nbs" / "tutorials" / "first_steps.ipynb", 4).cells
+    first = next(i for i, cell in enumerate(cells) if cell.source.startswith("#|"))
+    explained = next(cell.source for cell in cells[first:] if cell.cell_type == "markdown")
+    assert all(f"`{note}`" in explained for note in ("#|", "fig-alt", "slow", "hide"))
+
+
 def test_folding_leaves_alone_what_is_not_its_own():
     notebook = small_notebook()
     notebook.cells[2].metadata.jupyter["outputs_hidden"] = True
