@@ -3,10 +3,12 @@
 Every request to another host is blocked.
 """
 
+import copy
 import json
 import random
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,9 @@ from vit_mnist.element import base64_text, static_file
 from vit_mnist.explorer import AttentionExplorer
 from vit_mnist.maps import capture_attention
 from vit_mnist.model import create_model, save_model
+from vit_mnist.pad import DigitPad
+
+NBS = Path(__file__).parent.parent / "nbs"
 
 
 @pytest.fixture(scope="module")
@@ -368,6 +373,25 @@ def test_a_slider_through_training(visit, digits, model, tmp_path):
     assert not torch.equal(explorer.probs, AttentionExplorer(model, digits.images[:1]).probs)
 
 
+def test_the_first_lesson_goes_back_through_training(visit, tmp_path):
+    lesson = nbformat.read(NBS / "tutorials" / "first_steps.ipynb", 4)
+    (output,) = next(cell.outputs for cell in lesson.cells if "run=run.folder" in cell.source)
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><meta charset=utf-8><body>{output.data['text/html']}"
+    )
+    page = visit((tmp_path / "page.html").as_uri())
+    slider, seen = page.locator("[data-control=step]"), []
+    assert slider.is_visible()
+    slider.press("Home")
+    for step in (0, 10, 30, 60, 100, 200, None):
+        assert element(page, "e => e.state.step") == step
+        bars = page.locator(".bar .fill").evaluate_all("bars => bars.map(b => b.style.width)")
+        seen.append((pictures(page)[1], bars))
+        slider.press("ArrowRight")
+    for (picture, bars), (next_picture, next_bars) in zip(seen, seen[1:]):
+        assert picture != next_picture and bars != next_bars
+
+
 def test_where_no_script_may_run_there_is_a_picture(visit, saved, tmp_path):
     (tmp_path / "page.html").write_text(
         f"<!doctype html><meta charset=utf-8><body>{saved[0].html(picture=saved[0].picture())}"
@@ -403,7 +427,7 @@ def test_help_explains_every_word_and_sign(saved, visit):
     }
     assert set(terms) == {
         *("Patch", "Class token (CLS)", "Query", "Attention", "Layer", "Head", "Patch mean"),
-        *("Tokens without a place", "Uniform", "Rollout", "Relevance"),
+        *("Tokens without a place", "Uniform", "Rollout", "Relevance", "Logit"),
     }
     assert all(len(sentence) > 20 and sentence.endswith(".") for sentence in terms.values())
     said = words.inner_text()
@@ -635,6 +659,20 @@ def test_a_fresh_pad_shows_a_grid_or_nothing(visit, name):
     assert text(page, "prediction") == "The prediction appears here."
 
 
+@pytest.mark.parametrize("name", ["vit", "cnn"])
+def test_a_pad_without_its_kernel_says_what_to_do(visit, tmp_path, name):
+    pad = DigitPad(create_model(name, seed=0).eval())
+    output = pad._repr_mimebundle_()[0]["text/html"]
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{output}")
+    page = visit((tmp_path / "page.html").as_uri())
+    page.wait_for_function("document.querySelector('vit-attention').shadowRoot")
+    assert text(page, "prediction") == (
+        "The sheet needs Python: in a notebook, run this cell first (Shift + Enter)."
+    )
+    for part in ("vit-pad", ".stage", "input", "[data-query]", ".many", ".bar"):
+        assert page.locator(part).filter(visible=True).count() == 0, part
+
+
 def test_a_page_without_javascript_shows_a_picture_and_says_what_is_seen(visit, saved):
     page = visit(saved[1].as_uri(), java_script_enabled=False)
     picture = page.get_by_role("img")
@@ -835,3 +873,78 @@ def test_a_small_page_says_what_it_left_out_and_a_kernel_brings_it(
     page.wait_for_function("document.querySelector('vit-attention').map().values")
     found = torch.tensor(element(page, "e => [...e.map().values]"))
     assert torch.allclose(found, explorer.map.flatten(), rtol=1e-2, atol=1e-9)
+
+
+def test_a_replaced_image_is_there_when_the_element_comes_back(visit, digits, model):
+    explorer = AttentionExplorer(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    state, sent = copy.deepcopy(explorer.get_state()), []  # the page has a copy of its own
+    explorer.send = lambda content, buffers: sent.append(content)
+    explorer.replace(0, digits.images[0], "drawing")
+    page = visit("about:blank")
+    shown = page.evaluate(
+        """async ([code, values, message]) => {
+            await import("data:text/javascript;base64," + code);
+            const heard = {}, element = document.createElement("vit-attention"), on = () => {};
+            vitWidgets.set("it", {
+                get: (name) => values[name], set: on, off: on, send: on, save_changes: on,
+                on: (name, f) => (heard[name] = f),
+            });
+            element.dataset.widget = "it";
+            document.body.append(element);
+            const picture = () => element.shadowRoot.querySelector("[data-control=query]");
+            const before = picture().toDataURL();
+            heard["msg:custom"](message, []);
+            element.set({});
+            const drawn = picture().toDataURL();
+            element.remove();
+            document.body.append(element);
+            return [before, drawn, picture().toDataURL()];
+        }""",
+        [base64_text(static_file("attention.js").encode()), state, {**sent[0], "result": None}],
+    )
+    assert shown[0] != shown[1] == shown[2]
+
+
+def test_what_a_kernel_could_not_do_is_said_until_the_view_changes(visit, digits, model):
+    page = visit("about:blank")
+    give_kernel(page, AttentionExplorer(model, digits.images[:2]))
+    page.locator(".bar").first.wait_for()
+    element(page, "e => e.fail('nothing is drawn yet')")
+    assert page.locator("[role=status]").inner_text() == "Nothing is drawn yet"
+    assert "attends most to" in text(page)  # what is known stays
+    element(page, "e => e.set({ layer: 1 })")
+    assert not page.locator("[role=status]").is_visible()
+
+
+def test_when_a_kernel_ends_the_page_goes_on_without_it(visit, digits, model, tmp_path):
+    pad, explorer = DigitPad(model), AttentionExplorer(model, digits.images[:1])
+    outputs = [each._repr_mimebundle_()[0]["text/html"] for each in (pad, explorer)]
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><meta charset=utf-8><body>{''.join(outputs)}"
+    )
+    page = visit((tmp_path / "page.html").as_uri())
+    names = ["draw.js", "attention.js", "attention.js"]
+    ended = page.evaluate_handle(
+        """async all => {
+            const ends = [], on = () => {};
+            for (const [code, values] of all) {
+                const { default: widget } = await import("data:text/javascript;base64," + code);
+                const get = (name) => values[name], rest = { set: on, on, off: on, send: on };
+                ends.push(widget.initialize({ model: { get, ...rest, save_changes: on } }));
+            }
+            return ends;
+        }""",
+        [
+            [base64_text(static_file(name).encode()), each.get_state()]
+            for name, each in zip(names, (pad.paper, pad.explorer, explorer))
+        ],
+    )
+    other, words = page.locator("vit-attention").nth(1), "The kernel computes"
+    page.locator("[data-control=paper]").wait_for()
+    other.get_by_text(words).wait_for()
+    ended.evaluate("ends => ends.forEach((end) => end())")
+    page.get_by_text("The sheet needs Python").wait_for()
+    assert not page.locator("[data-control=paper]").is_visible()
+    assert page.evaluate("vitWidgets.size") == 0 and other.get_by_text(words).count() == 0
+    other.locator("[data-query=mean]").click()
+    other.get_by_text("patch mean attends most to").wait_for()

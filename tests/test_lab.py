@@ -1,6 +1,6 @@
-"""Notebooks in a real JupyterLab, started as `make lab` starts it, with a kernel and a browser.
+"""Notebooks in a real JupyterLab, as `make lab` starts it or plainly, with kernel and browser.
 
-One server and one browser serve all tests here. Every request to another host is blocked.
+Two servers and one browser serve all tests here. Every request to another host is blocked.
 """
 
 import json
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -84,10 +85,14 @@ def lab_words():
     return shlex.split(next(line for line in said.stdout.splitlines() if "jupyter" in line))
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def plain_words():
+    "Return the words of a JupyterLab that was not told of this project"
+    return [lab_words()[0], "lab", "--notebook-dir", "nbs"]
+
+
+@contextmanager
+def started(words, folder):
     "A JupyterLab on a copy of the notebooks; gives its address and its folder"
-    folder = tmp_path_factory.mktemp("lab")
     copy = folder / "project" / "nbs"
     shutil.copytree(ROOT / "nbs", copy, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copytree(ROOT / "tools", folder / "project" / "tools")
@@ -104,7 +109,7 @@ def server(tmp_path_factory):
     }
     port = free_port()
     words = [
-        *lab_words(),
+        *words,
         "--no-browser",
         "--allow-root",
         "--ip=127.0.0.1",
@@ -124,15 +129,28 @@ def server(tmp_path_factory):
             written = folder / "log.txt"
             assert process.poll() is None and time.monotonic() < stop, written.read_text()
             time.sleep(0.3)
-    yield address, copy
-    process.terminate()
-    process.wait(60)
-    log.close()
+    try:
+        yield address, copy
+    finally:
+        process.terminate()
+        process.wait(60)
+        log.close()
 
 
-@pytest.fixture
-def lab(server, visit):
-    "Opens a notebook in JupyterLab, or what `make lab` opens"
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with started(lab_words(), tmp_path_factory.mktemp("lab")) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def plain_server(tmp_path_factory):
+    with started(plain_words(), tmp_path_factory.mktemp("plain")) as place:
+        yield place
+
+
+def opener(server, visit):
+    "Opens a notebook in a JupyterLab, or what that opens by itself"
 
     def open_notebook(name=None, **kwargs):
         place = f"/lab/tree/{name}?reset" if name else "/?reset"  # none of what was open before
@@ -141,6 +159,16 @@ def lab(server, visit):
         return Lab(page)
 
     return open_notebook
+
+
+@pytest.fixture
+def lab(server, visit):
+    return opener(server, visit)
+
+
+@pytest.fixture
+def plain_lab(plain_server, visit):
+    return opener(plain_server, visit)
 
 
 # ---- a notebook that is saved and opened again, in a JupyterLab that knows nothing of this project
@@ -165,20 +193,26 @@ def write_notebook(path, sources):
 SHOWN = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea-output"
 
 
-def test_a_saved_notebook_opened_without_its_kernel_shows_its_widgets(lab, server):
-    write_notebook(server[1] / "plain.ipynb", PLAIN)
-    notebook = lab("plain.ipynb")
+def test_the_plain_jupyterlab_knows_nothing_of_this_project(plain_server):
+    assert "--config" in lab_words() and not any("config" in word for word in plain_words())
+    with urllib.request.urlopen(plain_server[0] + "/") as answer:
+        assert "first_steps" not in answer.url  # it opens what any other opens
+
+
+def test_a_saved_notebook_opened_without_its_kernel_shows_its_widgets(plain_lab, plain_server):
+    write_notebook(plain_server[1] / "plain.ipynb", PLAIN)
+    notebook = plain_lab("plain.ipynb")
     notebook.run_all("vit-pad canvas")
     assert notebook.python("print(explorer.query, pad.image)") == "cls None"
     notebook.save()
-    text = (server[1] / "plain.ipynb").read_text()
+    text = (plain_server[1] / "plain.ipynb").read_text()
     assert "widget-view" not in text and "<vit-attention" in text and "image/png" in text
     assert "stderr" not in text
 
     # trusted, as the one who ran it sees it: without a kernel, explorers that answer
     notebook.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     notebook.page.context.close()
-    page = lab("plain.ipynb").page
+    page = plain_lab("plain.ipynb").page
     third = page.locator(f"{SHOWN} vit-attention").nth(2)
     third.locator("canvas").first.wait_for()
     assert page.get_by_text("model not found").count() == 0
@@ -190,9 +224,9 @@ def test_a_saved_notebook_opened_without_its_kernel_shows_its_widgets(lab, serve
     # from someone else, not trusted: a picture that says what to do
     changed = nbformat.reads(text, 4)
     changed.cells[0].source += "  # changed"
-    nbformat.write(changed, server[1] / "plain.ipynb")
+    nbformat.write(changed, plain_server[1] / "plain.ipynb")
     page.context.close()
-    page = lab("plain.ipynb").page
+    page = plain_lab("plain.ipynb").page
     picture = page.locator(f"{SHOWN} img").first
     picture.wait_for()
     assert picture.bounding_box()["width"] > 200
@@ -200,9 +234,9 @@ def test_a_saved_notebook_opened_without_its_kernel_shows_its_widgets(lab, serve
     assert page.get_by_text("model not found").count() == 0
 
 
-def test_a_page_that_is_loaded_again_meets_the_running_widget(lab, server):
-    write_notebook(server[1] / "again.ipynb", PLAIN[:3])
-    notebook = lab("again.ipynb")
+def test_a_page_that_is_loaded_again_meets_the_running_widget(plain_lab, plain_server):
+    write_notebook(plain_server[1] / "again.ipynb", PLAIN[:3])
+    notebook = plain_lab("again.ipynb")
     notebook.run_all("vit-attention canvas")
     notebook.save()
     notebook.page.reload()

@@ -92,3 +92,22 @@ def test_an_output_names_paper_and_explorer_and_holds_no_view(pad):
     assert set(data) == {"text/plain", "text/html", "image/png"}
     for name in (pad.paper._name, pad.explorer._name):
         assert data["text/html"].count(f'data-widget="{name}"') == 1
+
+
+def test_the_still_picture_says_what_is_on_the_sheet_and_what_to_do(pad):
+    for image, sheet in (None, "over an empty sheet, a row"), (STROKE, "over the image drawing, a"):
+        pad.draw(image)
+        page = pad._repr_mimebundle_()[0]["text/html"]
+        still, _ = page.split('<script type="application/json">', 1)
+        assert sheet in re.search('alt="([^"]+)"', still)[1]
+        assert "run this cell first</b> (Shift + Enter), then draw." in still
+    page = pad.explorer._repr_mimebundle_()[0]["text/html"]
+    assert "(Shift + Enter), then click." in page
+
+
+def test_an_output_keeps_what_had_been_drawn_when_it_was_made(pad):
+    pad.draw(STROKE)
+    output = pad._repr_mimebundle_()[0]["text/html"]
+    drawn = held(pad)["images"][0]["pixels"]
+    pad.draw(STROKE.T)
+    assert drawn in output and held(pad)["images"][0]["pixels"] not in output

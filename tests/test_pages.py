@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import docs  # noqa: E402
 from check_processed import check_processed  # noqa: E402
 from check_site import check  # noqa: E402
-from fold import fold  # noqa: E402
+from fold import fold, fold_saved  # noqa: E402
 
 NOTEBOOKS = [
     path
@@ -217,6 +217,35 @@ def test_folding_is_valid_idempotent_and_kept_by_nbdev(tmp_path):
     without = json.loads(text)
     clean_nb(without)
     assert hidden_cells(without) == [None] * 4  # so the setting is what keeps it
+
+
+def test_the_first_lesson_explains_notes_for_the_tools_where_they_are_first_met():
+    cells = nbformat.read(ROOT / "nbs" / "tutorials" / "first_steps.ipynb", 4).cells
+    first = next(i for i, cell in enumerate(cells) if cell.source.startswith("#|"))
+    explained = next(cell.source for cell in cells[first:] if cell.cell_type == "markdown")
+    assert all(f"`{note}`" in explained for note in ("#|", "fig-alt", "slow", "hide"))
+
+
+def test_folding_leaves_alone_what_is_not_its_own():
+    notebook = small_notebook()
+    notebook.cells[2].metadata.jupyter["outputs_hidden"] = True
+    notebook.cells[3].metadata.jupyter = {"outputs_hidden": False}
+    fold(notebook)
+    assert hidden_cells(notebook) == [True, True, None, None]
+    assert notebook.cells[2].metadata == {"jupyter": {"outputs_hidden": True}}
+    assert notebook.cells[3].metadata == {"jupyter": {"outputs_hidden": False}}
+
+
+def test_only_a_notebook_that_has_folds_is_folded_when_it_is_saved():
+    own = small_notebook()
+    del own.cells[2].metadata["jupyter"]
+    before = nbformat.writes(own)
+    fold_saved(model={"type": "notebook", "content": own}, path="own.ipynb")
+    fold_saved(model={"type": "file", "content": "text"}, path="own.txt")
+    assert nbformat.writes(own) == before
+    lesson = small_notebook()
+    fold_saved(model={"type": "notebook", "content": lesson}, path="lesson.ipynb")
+    assert hidden_cells(lesson) == [True, True, None, None]
 
 
 def test_nbdev_2_and_3_have_the_same_settings_for_pages():

@@ -18,10 +18,22 @@ def fold(
 ):
     "Mark the cells that JupyterLab folds, and no others"
     for cell, kind in zip(notebook["cells"], cell_kinds(notebook["cells"])):
-        cell["metadata"].pop("jupyter", None)
+        own = cell["metadata"].get("jupyter", {})  # what else is noted there is not ours
+        own.pop("source_hidden", None)
         if is_folded(cell, kind):
-            cell["metadata"]["jupyter"] = {"source_hidden": True}
+            own["source_hidden"] = True
+        cell["metadata"] |= {"jupyter": own}
+        if not own:
+            del cell["metadata"]["jupyter"]
     return notebook
+
+
+def fold_saved(model, **kwargs):
+    "Fold a notebook of the project as JupyterLab saves it; one without folds is left alone"
+    if model["type"] == "notebook":
+        cells = model["content"]["cells"]
+        if any(cell["metadata"].get("jupyter", {}).get("source_hidden") for cell in cells):
+            fold(model["content"])
 
 
 if __name__ == "__main__":

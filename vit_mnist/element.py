@@ -391,14 +391,16 @@ _STILL = "A still picture. In a notebook, <b>run this cell first</b> (Shift + En
 
 def _picture_words(data):
     "Say what the still picture shows"
-    image = data["images"][data.get("state", {}).get("image", 0)]["title"]
+    image = data["images"][data.get("state", {}).get("image", 0)]
+    empty = image["drawing"] and not any(base64.b64decode(image["pixels"]))
+    image = "an empty sheet" if empty else f"the image {image['title']}"
     placed = [layer["heads"] for layer in data["layers"] if layer["keys"]]
     if not placed:
-        return f"the image {image}"
+        return image
     rows = "a row for each layer, a column for each head"
     if sum(placed) > 64:  # as `AttentionExplorer.picture` chooses
         rows = "a column for each layer, the mean over its heads"
-    return f"what {data['name']} attends to over the image {image}, {rows}"
+    return f"what {data['name']} attends to over {image}, {rows}"
 
 
 def _image(data, picture):

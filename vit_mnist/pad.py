@@ -105,7 +105,8 @@ def _repr_mimebundle_(self: DigitPad, **kwargs):
         data |= super(DigitPad, self)._repr_mimebundle_(**kwargs)
     code = static_file("draw.js").replace("</", "<\\/")
     paper = f'<vit-pad data-widget="{self.paper._name}"></vit-pad></vit-attention>'
-    page = data["text/html"].replace("</vit-attention>", paper, 1)
+    page = data["text/html"].replace("then click", "then draw", 1)
+    page = page.replace("</vit-attention>", paper, 1)
     page += f'<script type="module">{code}</script>'
     return {**data, "text/plain": repr(self), "text/html": page}, metadata
 

@@ -19,6 +19,7 @@ const TERMS = [
   ["Tokens without a place", "those that are no patch, such as the class token; what goes to them is missing on the map."],
   ["Uniform", "the share that each token would get if the query took the same from all."],
 ];
+const LOGIT = ["Logit", "the model's number for a class, from which its probability is made: the higher, the more likely."];
 const METHOD_TERMS = {
   rollout: "attention multiplied through all layers: from which patches the answer was mixed.",
   relevance: "attention that raises the logit of the chosen class, followed through all layers.",
@@ -32,6 +33,8 @@ const LEGEND = [
   ["background: linear-gradient(90deg, #3b82f6 60%, transparent 60%)", "Blue bar: the model's probability of a class."],
   ["background: linear-gradient(90deg, transparent 45%, currentColor 45% 55%, transparent 55%)", "Line across a bar: the probability with all heads on."],
 ];
+
+const NO_SHEET = "The sheet needs Python: in a notebook, run this cell first (Shift + Enter).";
 
 const STYLE = `
   /* The host page decides about text colour and background: everything here is mixed from them, so light and dark both work. */
@@ -309,6 +312,13 @@ class VitAttention extends HTMLElement {
     const model = widgets.get(this.dataset.widget);
     if (model) this.#leave ??= connect(this, model);
   }
+  leave() { // its kernel has ended: what the page itself holds is shown again
+    this.#stop();
+    this.#leave?.();
+    this.#leave = null;
+    const script = this.querySelector(':scope > script[type="application/json"]');
+    if (script) this.data = JSON.parse(script.textContent);
+  }
 
   // Everything there is to show, as Python's `explorer_data` makes it.
   set data(data) {
@@ -328,6 +338,7 @@ class VitAttention extends HTMLElement {
     const before = this.#state;
     this.#state = this.#fit({ ...before, ...changes });
     const changed = Object.fromEntries(Object.entries(this.#state).filter(([name, value]) => !same(value, before[name])));
+    if (Object.keys(changed).length) this.#parts.copied.replaceChildren(); // said of another view
     if (tell && Object.keys(changed).length) this.dispatchEvent(new CustomEvent("vit-change", { detail: changed }));
     this.#update();
   }
@@ -345,11 +356,15 @@ class VitAttention extends HTMLElement {
     return { scales: new Float32Array(data.buffer, 0, heads), codes: new Uint8Array(data.buffer, 4 * heads) };
   }
   setImage(index, image) {
+    this.#parts.copied.replaceChildren(); // said of what was there before
     for (const known of [...this.#results.keys()]) if (JSON.parse(known)[0] === index) this.#results.delete(known);
     this.#data.images[index] = open(image);
     this.#label(index);
   }
-  fail(message) { if (!this.#results.has(key(this.#state))) this.#parts.label.textContent = capital(message); }
+  fail(message) { // in the place of what is missing; and where nothing is missing, it is said, too
+    if (!this.#results.has(key(this.#state))) this.#parts.label.textContent = capital(message);
+    this.#parts.copied.replaceChildren(capital(message));
+  }
 
   // What one query attends to: a number for each place of the layer's key grid, row by row; null where it is not known.
   read(where = {}) {
@@ -491,9 +506,9 @@ class VitAttention extends HTMLElement {
       p.label, ...(deep ? [p.names] : []),
       (p.ways = h("div", { class: "between" }, h("div", { class: "chips", role: "group", "aria-label": "Method" }, ...(d.methods.length > 1 ? p.methods : [])),
         h("label", { class: "check", title: "Colour all layers and heads, or all classes, by one scale" }, p.sameScale, "Same scale"))),
-      h("div", { class: "controls" },
+      (p.controls = h("div", { class: "controls" },
         ...(deep ? [...row("Layer", p.layer, h("span", { class: "chips" }, p.layerText, p.play)), ...row("Head", p.head, p.headText)] : []),
-        ...(d.steps.length ? row("Training", p.step, p.stepText) : [])),
+        ...(d.steps.length ? row("Training", p.step, p.stepText) : []))),
       ...(d.left_out && !d.live ? [h("div", { class: "note", "data-control": "left-out" }, d.left_out)] : []));
     const bars = figure("bars", h("figcaption", { class: "two", "data-control": "prediction" }, p.barsTitle, p.barsHint), p.bars);
     p.manyBox = figure("many", p.manyTitle, ...(d.live || this.#state.off.length ? [h("div", { class: "between quiet" }, p.offText, p.allOn)] : []), h("div", { class: "stack" }, ...this.#room(), p.many));
@@ -543,7 +558,7 @@ class VitAttention extends HTMLElement {
   #help() {
     const d = this.#data, p = this.#parts, deep = d.layers.length > 0, drawing = d.images.some((image) => image.drawing);
     const methods = d.methods.filter((m) => m.name !== "attention").map((m) => [m.title, METHOD_TERMS[m.name] ?? `${m.about}.`]);
-    const terms = [...(deep ? TERMS : []), ...methods].map(([word, sentence]) => h("div", {}, h("dt", {}, word), ": ", h("dd", {}, sentence)));
+    const terms = [...(deep ? TERMS : []), ...methods, LOGIT].map(([word, sentence]) => h("div", {}, h("dt", {}, word), ": ", h("dd", {}, sentence)));
     const ramp = { scale: `background: ${sequential.css}`, diverging: `background: ${diverging.css}` };
     const signs = LEGEND.filter(([, , only]) => !only || drawing).map(([style, sentence]) => h("li", {}, h("span", { class: "swatch", style: ramp[style] ?? style }), sentence));
     const place = "Layers, heads, rows, columns and images are counted from 0, as in Python: explorer.query = (2, 5) is row 2, column 5.";
@@ -588,8 +603,8 @@ class VitAttention extends HTMLElement {
     p.step.value = at; p.stepText.textContent = s.step === null ? "trained" : `step ${s.step}`; p.step.setAttribute("aria-valuetext", p.stepText.textContent);
     const raw = s.method === "attention";
     for (const part of [p.layer, p.head, p.play]) part.disabled = !raw || (part === p.head && means && !d.live);
-    const empty = blank && !layer?.queries; // not even a grid to show
-    for (const part of [p.stage, p.ways, p.manyBox]) part.hidden = empty;
+    const empty = blank && !(d.live && layer?.queries); // not even a grid to show, or nobody who draws on it
+    for (const part of [p.stage, p.ways, p.names, p.controls, p.manyBox]) part.hidden = empty;
     this.#drawDigit(image, layer, s, raw);
     this.#drawHeat(image, s);
     for (const part of [p.many, p.manyTitle]) part.classList.toggle("unseen", blank);
@@ -597,7 +612,7 @@ class VitAttention extends HTMLElement {
     p.bars.classList.toggle("unseen", blank);
     p.heatBox.hidden ||= blank;
     this.#showNames(layer, s, raw);
-    if (blank) p.barsTitle.textContent = "The prediction appears here.", p.barsHint.textContent = "";
+    if (blank) p.barsTitle.textContent = d.live ? "The prediction appears here." : NO_SHEET, p.barsHint.textContent = "";
     else if (known && !this.probs) p.barsTitle.textContent = p.barsHint.textContent = "";
     if (known && this.probs) this.#showBars(s);
     if (known) this.#showMany(image, layer, s, raw, means);
@@ -877,7 +892,10 @@ export function connect(element, model) {
   const onData = () => (asked.clear(), (element.data = { ...model.get("_data"), state: state() }));
   const onState = () => element.set(state(), false);
   const onMessage = ({ result, replaced, index, problem }, buffers) => {
-    if (replaced) element.setImage(index, replaced);
+    if (replaced) { // Python changed it in place: another element that meets this model shall find it, too
+      model.get("_data").images[index] = replaced;
+      element.setImage(index, replaced);
+    }
     if (problem) element.fail(problem);
     if (!result) return;
     asked.delete(words(result));
@@ -911,7 +929,10 @@ function initialize({ model }) {
   const name = model.get("_name");
   widgets.set(name, model);
   for (const element of document.querySelectorAll(`vit-attention[data-widget="${name}"]`)) element.meet();
-  return () => widgets.delete(name);
+  return () => {
+    widgets.delete(name);
+    for (const element of document.querySelectorAll(`vit-attention[data-widget="${name}"]`)) element.leave();
+  };
 }
 
 // Where the widget itself is shown: in another widget, and in Colab and VS Code.

@@ -31,6 +31,10 @@ class VitPad extends HTMLElement {
     this.#leave?.();
     this.#leave = null;
   }
+  leave() { // its kernel has ended: paper that nobody reads is not shown
+    this.disconnectedCallback();
+    this.removeAttribute("slot");
+  }
   meet() { // its widget, where there is one: only then is the paper seen, beside the explorer that it stands in
     const model = widgets.get(this.dataset.widget);
     if (!model) return;
@@ -176,7 +180,10 @@ function initialize({ model }) {
   const name = model.get("_name");
   widgets.set(name, model);
   for (const pad of document.querySelectorAll(`vit-pad[data-widget="${name}"]`)) pad.meet();
-  return () => widgets.delete(name);
+  return () => {
+    widgets.delete(name);
+    for (const pad of document.querySelectorAll(`vit-pad[data-widget="${name}"]`)) pad.leave();
+  };
 }
 
 // Where the widget itself is shown: in another widget, and in Colab and VS Code.
