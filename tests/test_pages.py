@@ -132,6 +132,19 @@ def test_visible_code_runs_in_a_fresh_process(path, tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+def test_each_block_to_copy_from_how_do_i_runs_as_it_stands(tmp_path):
+    cells = nbformat.read(ROOT / "nbs" / "how_to.ipynb", 4).cells
+    text = "\n".join(cell.source for cell in cells)
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 1
+    for block in blocks:
+        run = run_script(
+            "python", "-c", block, cwd=tmp_path, env={**os.environ, "MPLBACKEND": "Agg"}
+        )
+        assert run.returncode == 0, run.stderr[-3000:]
+    assert (tmp_path / "attention.png").exists()
+
+
 @pages
 def test_a_page_begins_with_a_sentence_a_picture_or_a_few_lines(path):
     cells = [
