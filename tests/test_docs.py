@@ -335,6 +335,12 @@ def test_the_checker_finds(site, was, planted, fault):
     assert check(site) == [f"index.html: {fault}"]
 
 
+def faults_with(site, planted):
+    "List the faults of a site with more on its first page"
+    (site / "index.html").write_text(GOOD.replace("</body>", f"{planted}</body>"))
+    return check(site)
+
+
 @pytest.mark.parametrize(
     "planted",
     [
@@ -350,8 +356,7 @@ def test_the_checker_finds(site, was, planted, fault):
     ],
 )
 def test_the_checker_finds_whatever_comes_from_another_host(site, planted):
-    (site / "index.html").write_text(GOOD.replace("</body>", f"{planted}</body>"))
-    (fault,) = check(site)
+    (fault,) = faults_with(site, planted)
     assert "another host" in fault and "a.org/x" in fault
 
 
@@ -372,8 +377,7 @@ def test_the_checker_reads_stylesheets(site):
     ],
 )
 def test_the_checker_finds_addresses_that_are_no_links(site, planted):
-    (site / "index.html").write_text(GOOD.replace("</body>", f"{planted}</body>"))
-    (fault,) = check(site)
+    (fault,) = faults_with(site, planted)
     assert "an address that is no link" in fault
 
 

@@ -2,9 +2,14 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
 
 from vit_mnist.core import sha256
-from vit_mnist.training import new_folder
+from vit_mnist.loop import OneProcess
+from vit_mnist.training import ProgressBar, new_folder
 
 OPTIONS = [*"--limit 1000 --epochs 1 --valid-size 500 --device cpu".split(), "--tracking=disabled"]
 
@@ -43,3 +48,11 @@ def test_default_folders_of_one_second_differ(tmp_path, monkeypatch):
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(lambda _: new_folder(model="cnn"), range(24)))
     assert len(set(folders)) == 24 and {path.parent.name for path in folders} == {"runs"}
+
+
+def test_where_a_run_writes_is_said_in_a_line_that_can_be_printed(capsys):
+    run = SimpleNamespace(main=True, accelerator=OneProcess(torch.device("cpu")), total_images=1)
+    run.loss_sum, run.images, run.folder = torch.zeros(1), 0, Path("a\x1b[2J\nb")
+    ProgressBar().on_start(run)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(r"; writes a\x1b[2J\nb")

@@ -14,7 +14,7 @@ HREF_LOADS = {"link", "image", "use"}  # tags whose `href` is loaded and not fol
 # what a stylesheet or a script loads from another host
 LOADED_BY_CODE = (
     r"""(?:url\(|@import)\s*["']?(?:https?:)?//[^"'\s)]*"""
-    r"""|\b(?:import|from|import\()\s*["'](?:https?:)?//[^"']*"""
+    r"""|\b(?:import\(?|from)\s*["'](?:https?:)?//[^"']*"""
 )
 ADDRESS = r"\b(?:https?://|www\.|(?:arxiv|doi)\.org/)\S+"
 QUIET = {"a", "code", "pre", "script", "style", "title", "textarea"}  # an address may stand there

@@ -14,19 +14,15 @@ import yaml
 from nbconvert import TemplateExporter
 from nbconvert.preprocessors import ExtractOutputPreprocessor
 
+from vit_mnist.site import _code, _directives
+
 ROOT = Path(__file__).parent.parent
 MAP = "nbs/images/map.svg"
 COLUMNS, WIDTH, LINE, GAP = 4, 210, 20, 26  # of the map, in pixels
 
 
-def directive(source, name):
-    "The value of a cell's `#| name: value` line; empty if there is none"
-    found = re.search(rf"^#\|\s*{name}\s*:?\s*(.*)$", source, re.MULTILINE)
-    return found[1].strip("\"' ") if found else ""
-
-
-def without_directives(source):
-    return "\n".join(line for line in source.splitlines() if not line.startswith("#|")).strip()
+def alternative_text(source):
+    return _directives(source).get("fig-alt", "").strip("\"' ")
 
 
 def from_root(text):
@@ -123,8 +119,8 @@ def make_readme():
         raw_template="",
     )
     exporter.template_file = "index.md.j2"
-    exporter.register_filter("without_directives", without_directives)
-    exporter.register_filter("alternative_text", lambda source: directive(source, "fig-alt"))
+    exporter.register_filter("without_directives", _code)
+    exporter.register_filter("alternative_text", alternative_text)
     exporter.register_preprocessor(
         ExtractOutputPreprocessor(
             output_filename_template="images/index-{cell_index}{extension}",

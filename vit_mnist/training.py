@@ -22,7 +22,7 @@ from torch import nn
 
 from .core import UserError, check_name, as_label, figure, save_picture, write_atomic
 from .core import describe_parameters, in_notebook, is_watched, progress_bar
-from .core import sha256, write_json
+from .core import printable, sha256, write_json
 from .data import DataSet, Split, load_data
 from .model import about, evaluating, load_model, model_for, model_input, save_model
 from .settings import Settings
@@ -91,7 +91,7 @@ class ProgressBar(Callback):
             return
         facts = [describe_processes(run.accelerator, run.loss_sum.device)]
         if run.folder:
-            facts.append(f"writes {run.folder}")
+            facts.append(f"writes {printable(run.folder)}")
         print(*facts, sep="; ")
         n, done = run.total_images, run.images
         self.lines = not is_watched()
