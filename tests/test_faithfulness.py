@@ -5,7 +5,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from vit_mnist.core import UserError
+from vit_mnist.core import UserError, make_generator
 from vit_mnist.data import load_data
 from vit_mnist.faithfulness import (
     accuracy_curve,
@@ -80,6 +80,17 @@ def test_an_interval_is_the_quantiles_of_means_drawn_by_the_seed():
     assert bootstrap(values, level=1)[1:] == (0, 1)
     assert torch.equal(torch.get_rng_state(), state)
     assert area_under_curve(torch.tensor([[2.0, 2, 2], [0, 1, 2]])).tolist() == [2, 1]
+
+
+def test_as_many_means_are_drawn_as_asked_for_and_an_image_is_28_by_28():
+    means = []
+    rng = make_generator(3, "bootstrap")
+    for count in (100, 100, 50):
+        means.append(RANDOM[0, 0].double()[torch.randint(28, (count, 28), generator=rng)].mean(1))
+    ends = torch.cat(means).quantile(torch.tensor([0.05, 0.95], dtype=torch.double))
+    found = bootstrap(RANDOM[0, 0], level=0.9, resamples=250, seed=3)
+    assert found == (RANDOM[0, 0].double().mean(), *ends.tolist())
+    assert removed_pixels(torch.arange(784)[None], 1, patch_size=1).nonzero().tolist() == [[0] * 4]
 
 
 def test_linear_fill_keeps_what_is_there_and_adds_noise_of_the_seed():
