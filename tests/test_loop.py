@@ -11,8 +11,8 @@ from torch import nn
 from vit_mnist.callbacks import Callback, Run
 from vit_mnist.core import UserError
 from vit_mnist.data import load_data
-from vit_mnist.loop import describe_processes, find_processes, fit, loss_and_accuracy, pick_device
-from vit_mnist.loop import train_step
+from vit_mnist.loop import OneProcess, _with_test, describe_processes, find_processes, fit
+from vit_mnist.loop import loss_and_accuracy, pick_device, train_step
 from vit_mnist.model import count_flops, count_parameters, create_model
 from vit_mnist.optimizers import make_optimizers
 from vit_mnist.settings import Training
@@ -113,6 +113,28 @@ def test_loss_and_accuracy_by_hand_and_the_model_stays_in_its_mode():
         loss, accuracy = loss_and_accuracy(model, split, batch_size)
         assert loss == pytest.approx((0.3 * log[0] + 0.7 * log[1]).item())
         assert accuracy == 0.3 and model.training
+
+
+def test_a_model_trains_in_training_mode_with_its_channels_last_however_it_came():
+    modes = []
+
+    class Watch(Callback):
+        def on_step(self, run):
+            modes.append(run.model.training)
+
+    model = fit(network().eval(), TRAIN, VALID, BASE, [Watch()]).model
+    assert modes == [True] * 4 and not model.training
+    kernels = [tensor for tensor in model.parameters() if tensor.ndim == 4]
+    last = torch.channels_last
+    assert kernels and all(kernel.is_contiguous(memory_format=last) for kernel in kernels)
+
+
+def test_the_final_test_is_shared_by_the_processes():
+    assert OneProcess(torch.device("meta")).device.type == "meta"
+    split = replace(VALID, labels=torch.zeros(10, dtype=torch.int64))  # all of which are right
+    half = {"process_index": 0, "num_processes": 2, "device": "cpu", "reduce": lambda sums: sums}
+    run = SimpleNamespace(model=Shares(), accelerator=SimpleNamespace(**half))
+    assert _with_test(run, split, {"more": 1})["test_accuracy"] == 0.5
 
 
 @pytest.mark.parametrize("parts", [3, 5, 99])
