@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from torch import nn
 
 from vit_mnist.core import UserError
@@ -92,6 +93,16 @@ def test_without_a_mistake_the_colours_still_begin_at_0():
     perfect = Evaluation(SPLIT.take(1), SHARES[:1], 0.5)
     (shown,) = plot_confusion(perfect).axes[0].images
     assert not shown.get_array().any() and shown.get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize("classes", [2, 20, 21])
+def test_counts_are_written_for_up_to_20_classes_and_no_colour_means_right(classes):
+    labels = torch.arange(classes).repeat_interleave(classes)  # each is once said to be each
+    split = Split(torch.zeros(classes**2, 1, 28, 28), labels, tuple(map(str, range(classes))))
+    shares = torch.eye(classes).repeat(classes, 1)
+    axis = plot_confusion(Evaluation(split, shares, 0.5)).axes[0]
+    assert len(axis.texts) == (classes**2 if classes <= 20 else 0)
+    assert axis.images[0].get_clim() == (0, 1) and axis.get_facecolor() == to_rgba("lightgray")
 
 
 def test_the_worst_mistake_comes_first_with_both_classes(evaluation):
