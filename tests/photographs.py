@@ -7,7 +7,7 @@ seed)` a row of several digits and where each stands. They serve tests and bench
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 SHADES = ["clean", "gradient", "shadow", "vignette", "perspective", "heavy JPEG", "inverted"]
@@ -33,14 +33,18 @@ def pen(shape, width):
     half = np.median(ridge[ridge > 0.5]) if (ridge > 0.5).any() else 1
     if width >= 1:
         return np.clip(half * (width - 1) - outside + 1, 0, 1)
-    kept = inside >= (1 - width) * np.minimum(ndimage.maximum_filter(inside, int(2 * half) + 1), half)
+    kept = inside >= (1 - width) * np.minimum(
+        ndimage.maximum_filter(inside, int(2 * half) + 1), half
+    )
     return ndimage.gaussian_filter(np.where(kept & (inside > 0), shape, 0), 0.6)
 
 
 def smooth_noise(size, scale, rng):
     "Make a soft pattern of deviation 1, `[height, width]`"
     few = rng.normal(size=(max(2, size[1] // scale), max(2, size[0] // scale)))
-    return np.asarray(Image.fromarray(few.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(
+        Image.fromarray(few.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+    )
 
 
 def ruled(size, rng, squared):
@@ -95,7 +99,9 @@ def box_of(shape):
 
 def written(digit, kind, size, rng, others, room=0.0):
     "Write a digit somewhere on an empty page: ink from 0 to 1, `[height, width]`"
-    low, high = {"small on the page": (0.12, 0.25), "cropped tight": (0.9, 1)}.get(kind, (0.35, 0.8))
+    low, high = {"small on the page": (0.12, 0.25), "cropped tight": (0.9, 1)}.get(
+        kind, (0.35, 0.8)
+    )
     high = min(high, 0.85 - room)
     short = min(size)
     tall = int(short * rng.uniform(min(low, high - 0.1), high))
@@ -118,10 +124,10 @@ def written(digit, kind, size, rng, others, room=0.0):
     put(ink, shape, x, y)
     if kind == "neighbour":
         other = mask(others[int(rng.integers(len(others)))], len(whole), rng)
-        l, t, r, b = box_of(other)
-        other, seen = other[t:b, l:r], int(rng.uniform(0.15, 0.4) * (r - l))
+        start, t, r, b = box_of(other)
+        other, seen = other[t:b, start:r], int(rng.uniform(0.15, 0.4) * (r - start))
         if rng.random() < 0.5 and x > seen + 0.05 * short:
-            put(ink, other, seen - (r - l), y + int(rng.normal(0, 0.05) * short))
+            put(ink, other, seen - (r - start), y + int(rng.normal(0, 0.05) * short))
         elif size[0] - x - shape.shape[1] > seen + 0.05 * short:
             put(ink, other, size[0] - seen, y + int(rng.normal(0, 0.05) * short))
     return ink
@@ -140,7 +146,9 @@ def lit(size, kind, rng):
         light -= rng.uniform(0.1, 0.35) * (along - along.min()) / np.ptp(along)
     if kind == "shadow" or (kind == "mixed" and rng.random() < 0.4):
         edge = along - rng.uniform(0.3, 0.7) * np.ptp(along) - along.min()
-        light *= 1 - rng.uniform(0.2, 0.45) / (1 + np.exp(-edge / rng.uniform(0.003, 0.03)).clip(0, 1e9))
+        light *= 1 - rng.uniform(0.2, 0.45) / (
+            1 + np.exp(-edge / rng.uniform(0.003, 0.03)).clip(0, 1e9)
+        )
     if kind == "vignette":
         away = (x - x.max() / 2) ** 2 + (y - y.max() / 2) ** 2
         light *= 1 - rng.uniform(0.3, 0.6) * away / away.max()
@@ -160,7 +168,9 @@ def on_desk(paper, rng):
     sheet[top : top + high, left : left + wide] = paper
     cover.paste(255, (left, top, left + wide, top + high))
     turn = rng.normal(0, 4)
-    sheet = Image.fromarray(sheet.clip(0, 255).astype(np.uint8)).rotate(turn, Image.Resampling.BICUBIC)
+    sheet = Image.fromarray(sheet.clip(0, 255).astype(np.uint8)).rotate(
+        turn, Image.Resampling.BICUBIC
+    )
     cover = np.asarray(cover.rotate(turn, Image.Resampling.BICUBIC), float)[..., None] / 255
     return desk * (1 - cover) + np.asarray(sheet, float) * cover
 
