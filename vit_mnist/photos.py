@@ -391,14 +391,15 @@ def _joined(items, tall):
     whole = []
     for own, box in items:
         for i, (other, around) in enumerate(whole):
-            small = box[0].stop - box[0].start < 0.6 * tall
-            near = _gap(box, around) < 0.15 * tall
-            if near and _overlap(box, around, 1) > (0.3 if small else 0.5):
+            least = 0.2 if box[0].stop - box[0].start < 0.75 * tall else 0.5
+            if _gap(box, around) < 0.15 * tall and _overlap(box, around, 1) > least:
                 whole[i] = other | own, _union(box, around)
                 break
         else:
             whole.append((own, box))
-    return [item for item in whole if item[1][0].stop - item[1][0].start > 0.35 * tall]
+    least = 0.12 * np.median([own.sum() for own, _ in whole])
+    high = [item for item in whole if item[1][0].stop - item[1][0].start > 0.35 * tall]
+    return [item for item in high if item[0].sum() > least]
 
 # %% ../nbs/12_photos.ipynb #7a3aa729
 def _reading_order(items):
