@@ -98,11 +98,17 @@ def _box(ink):
     return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
 
 
+def _has_few_shades(gray):
+    "Tell whether most pixels have one of four shades, as on a screen"
+    counts = np.unique(gray, return_counts=True)[1]
+    return np.sort(counts)[-4:].sum() > 0.5 * gray.size
+
+
 def _is_clean(gray, ink):
     "Tell whether a picture is certainly a drawing on plain paper, with nothing else on it"
     paper, grain = _paper(gray)
     strongest = np.abs(gray - paper).max()
-    if max(gray.shape) < 64 or (max(gray.shape) < 200 and grain <= 1e-6 * strongest):
+    if max(gray.shape) < 64 or (max(gray.shape) < 200 and _has_few_shades(gray)):
         return True
     top, bottom, left, right = _box(ink)
     around = top > 0 and left > 0 and bottom < ink.shape[0] and right < ink.shape[1]
@@ -170,7 +176,7 @@ MIN_SIDE = 8  # pixels: a smaller image holds no digit
 WORKING_SIDE = 1000  # pixels: a larger image is read at a fraction of its size
 MAX_SCANS = 50  # passes of a progressive JPEG, which usually has ten
 MAX_PARTS = 20_000  # chunks, segments, blocks or strips: 32 MB in parts of 4 KB have half as many
-SUFFIXES = ".png .jpg .jpeg .webp .tif .tiff .gif .heic .heif".split()  # looked for in a folder
+SUFFIXES = ".png .jpg .jpeg .webp .tif .tiff .heic .heif".split()  # looked for in a folder
 
 # %% ../nbs/13_digits.ipynb #5d1dd260
 def _content(source):
