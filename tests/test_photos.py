@@ -15,7 +15,7 @@ from vit_mnist.core import UserError
 from vit_mnist.data import load_data
 from vit_mnist.digits import find_digits, prepare_digit, read_digit, read_image
 from vit_mnist.model import model_input
-from vit_mnist.prediction import PredictedDigit, plot_digits, predict_digits
+from vit_mnist.prediction import PredictedDigit, plot_found, predict_digits
 from vit_mnist.weights import load_pretrained
 
 VALID = load_data().valid
@@ -201,7 +201,7 @@ def test_a_picture_shows_each_box_and_what_was_read():
         for i in (3, 5)
     ]
     assert read[0].json["box"] == [3, 2, 11, 9] and json.dumps(read[0].json)
-    axis = plot_digits(np.zeros((20, 30)), read).axes[0]
+    axis = plot_found(np.zeros((20, 30)), read).axes[0]
     assert [text.get_text() for text in axis.texts] == ["3", "5"]
     assert [box.get_bbox().bounds for box in axis.patches] == [(3, 2, 8, 7), (5, 2, 8, 7)]
 

@@ -294,11 +294,11 @@ def _check_split(split, out, images):
 def _split_line(model, file, json, out):
     "Predict each digit in one image; return the line to print, and save a picture where asked"
     from vit_mnist.core import save_picture
-    from vit_mnist.prediction import plot_digits, predict_digits
+    from vit_mnist.prediction import plot_found, predict_digits
 
     read = predict_digits(model, file)
     if out is not None:
-        save_picture(plot_digits(file, read), out)
+        save_picture(plot_found(file, read), out)
     text = " ".join(str(digit.name) for digit in read)
     if json:
         return to_json({"file": file, "text": text, "digits": [digit.json for digit in read]})
