@@ -63,6 +63,8 @@ from .pad import DigitPad
 # %% ../nbs/91_all.ipynb #5114b997
 from .evaluation import evaluate, plot_confusion, plot_mistakes
 from .runs import list_runs, open_data, open_model
+from .robustness import corrupt, measure_robustness
+from .report import compare_runs, report
 from .prediction import plot_answers, predict
 
 # %% ../nbs/91_all.ipynb #68ac3708

@@ -17,7 +17,8 @@ from pathlib import Path
 from fastcore.meta import delegates
 from fastcore.script import anno_parser
 
-from .core import UserError, check_name, one_line, printable, readable, to_json
+from .core import UserError, check_name, check_page, one_line, printable
+from .core import readable, to_json
 from .presets import check_new, check_run, find_preset
 from .settings import Settings, Training, read_settings
 
@@ -38,9 +39,11 @@ def _fail(command, message):
 
 # %% ../nbs/90_cli.ipynb #444fbd29
 def _spellings(action, own):
-    "Prepare one option: it is spelled with a hyphen, and a `list` takes one word or more"
+    "Prepare an option: hyphens, one word or more for a `list`, a word or none for a `Path`"
     if action.type is list:
         action.type, action.nargs = str, "+"
+    if action.type is Path:  # of a file that has a name already, where none is given
+        action.type, action.nargs, action.const = str, "?", ""
     if action.dest not in own:  # from `settings_options`: passed on only where it was given
         action.default = argparse.SUPPRESS
     hyphens = [option.replace("_", "-") for option in action.option_strings]
@@ -251,6 +254,18 @@ def _chosen_split(run, data, split):
         )
     return images
 
+# %% ../nbs/90_cli.ipynb #658a75ee
+def _write_report(file, run, data, model, evaluation):
+    "Measure what a report holds, write it and print where it is"
+    from vit_mnist.report import report
+    from vit_mnist.runs import open_data
+
+    words = dict(title=f"Report on {Path(run).name}", evaluation=evaluation)
+    report(model, open_data(run, data), file, **words)
+    print(
+        f"the report is {printable(file)}, its numbers {printable(Path(file).with_suffix('.json'))}"
+    )
+
 # %% ../nbs/90_cli.ipynb #6c9d41e8
 @command
 def vit_mnist_evaluate(
@@ -260,6 +275,7 @@ def vit_mnist_evaluate(
     limit: int = 0,  # evaluate the first N images; 0 for all
     out: str = None,  # new folder for the files (default: evaluation-SPLIT beside the model)
     device: str = "auto",  # auto, cpu, cuda or mps
+    report: Path = None,  # measure more, for a page: FILE.html (default: report.html in out)
 ):
     "Measure a trained model: accuracy with its interval, a table by class, pictures of mistakes"
     check_name("split", split, ["test", "valid", "train"])
@@ -268,6 +284,9 @@ def vit_mnist_evaluate(
     check_run(run)
     if out:
         check_new(out)
+    if report:
+        check_page(report)
+        _check_writable(Path(report).parent)
     from vit_mnist.evaluation import evaluate
     from vit_mnist.loop import pick_device
     from vit_mnist.runs import open_model, run_folder
@@ -281,6 +300,8 @@ def vit_mnist_evaluate(
     folder = Path(out) if out else run_folder(run) / f"evaluation-{split}"
     evaluation.save(folder)
     print(f"metrics.json, confusion.png and mistakes.png are in {printable(folder)}")
+    if report is not None:
+        _write_report(report or folder / "report.html", run, data, model, evaluation)
 
 # %% ../nbs/90_cli.ipynb #e2b87f56
 @command
