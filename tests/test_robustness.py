@@ -148,6 +148,15 @@ def test_a_block_shares_an_angle_and_no_angle_is_above_the_largest():
     assert turn_blocks(blob[:13], 10).shape == (13, 1, 28, 28)  # the last block is not full
 
 
+def test_as_many_patches_are_hidden_as_asked_for_and_stay_so():
+    white = torch.full((30, 1, 28, 28), 255, dtype=torch.uint8)
+    some, more = (hide_patches(white, share, 7) == 0 for share in (0.25, 0.5))
+    assert (some.sum((1, 2, 3)) == 196).all() and (more.sum((1, 2, 3)) == 392).all()
+    assert not (some & ~more).any() and len({tuple(m.flatten().tolist()) for m in some}) > 20
+    corners = some[:, 0, ::7, ::7].repeat_interleave(7, 1).repeat_interleave(7, 2)
+    assert torch.equal(some[:, 0], corners)  # whole patches
+
+
 # ---- attacks
 
 
@@ -192,6 +201,7 @@ def test_attacks_stay_within_epsilon_and_pgd_is_never_the_weaker(name, epsilon):
         assert 0 < most <= 255 * epsilon + 1e-6
         losses.append(evaluate(model, replace(split, images=changed)).loss)
     assert losses[0] < losses[1] <= losses[2] * (1 + 1e-6)
+    assert name == "linear" or losses[1] < losses[2]  # of a linear model FGSM is the best there is
 
 
 def test_the_step_is_along_the_gradient_whatever_the_normalisation():

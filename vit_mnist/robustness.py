@@ -254,7 +254,7 @@ def corrupt(
     pixels = kind.change(images, kind.strengths[severity - 1], numbers)
     return pixels.float().clamp(0, 255).round().to(torch.uint8)
 
-# %% ../nbs/64_robustness.ipynb #660caf12
+# %% ../nbs/64_robustness.ipynb #4eac72f8
 def plot_corruptions(
     image: Tensor,  # one digit, `uint8` `[1, 28, 28]`
     names=None,  # of corruptions; default: all
@@ -267,7 +267,7 @@ def plot_corruptions(
     titles = [name.replace("_", "\n") for name in names]
     fig = show_images(rows, titles, 0.62, names=list(map(str, range(6))), vmin=0, vmax=255)
     for axis in fig.axes:
-        axis.title.set_fontsize(6.5)
+        axis.title.set_fontsize(6.5)  # fifteen titles stand side by side
     fig.supylabel("severity", fontsize=8)
     return fig
 
@@ -308,7 +308,7 @@ def turn_blocks(
     angles = (most * (2 * drawn - 1)).repeat_interleave(block_size)
     return turned(images, angles[: len(images)])
 
-# %% ../nbs/64_robustness.ipynb #3429c2ce
+# %% ../nbs/64_robustness.ipynb #ff1c1c1e
 def hide_patches(
     images: Tensor,  # `uint8` pixels, `[n, 1, 28, 28]`
     share: float,  # of the patches, 0 to 1
@@ -321,7 +321,7 @@ def hide_patches(
         raise UserError(f"patch_size must divide the image's 28 pixels, and {patch_size} does not")
     side = 28 // patch_size
     drawn = _Numbers(len(images), seed, "hide").uniform("patches", side**2)
-    hidden = drawn.argsort(1).argsort(1) < round(share * side**2)
+    hidden = drawn.argsort(1) < round(share * side**2)  # a random order of the patches
     hidden = hidden.view(-1, 1, side, side).to(images.device)
     covered = hidden.repeat_interleave(patch_size, 2).repeat_interleave(patch_size, 3)
     return images.masked_fill(covered, 0)
