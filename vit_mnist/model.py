@@ -755,7 +755,8 @@ def load_model(
 ) -> nn.Module:  # in eval mode, on the CPU
     "Load a saved model; raise `UserError` for a file that is missing, damaged or contradictory"
     path = Path(path)
-    spec, tensors = _read_model(path / "model.safetensors" if path.is_dir() else path)
+    path = path / "model.safetensors" if path.is_dir() else path
+    spec, tensors = _read_model(path)
     held = sum(value.numel() for value in tensors.values())
     try:
         args = _complete_arguments(spec.name, "small", spec.args)
@@ -770,7 +771,7 @@ def load_model(
         _try(spec.name, model, args["num_classes"])
     except UserError as error:
         raise UserError(f"{path} can't be loaded: {error}") from error
-    model.spec = spec
+    model.spec, model.file = spec, path  # what lies beside it may say more of it
     return model.eval()
 
 # %% ../nbs/27_model.ipynb #e9a186b9
