@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from vit_mnist import report as module
+from vit_mnist.calibration import calibration_error
 from vit_mnist.core import UserError
 from vit_mnist.data import DataSet, Split, load_data
 from vit_mnist.evaluation import Evaluation, evaluate
-from vit_mnist.model import create_model, save_model
+from vit_mnist.model import create_model, load_model, save_model
 from vit_mnist.report import Comparison, compare_runs, holm, mcnemar, measure_speed
 from vit_mnist.report import plot_comparison, report
 from vit_mnist.robustness import spread
+from vit_mnist.weights import load_pretrained
 
 TEST = spread(load_data().test, 60)
 HOSTILE = "<script>alert(1)</script>", "a & \"b\" 'c'", "\x1b[2J", "$x^{", "empty"
@@ -63,7 +65,8 @@ def test_the_numbers_are_the_evaluations_and_no_image_is_counted_twice(made, spl
     assert sum(row["images"] for row in facts["per_class"].values()) == 23
     assert [mistake["image"] for mistake in facts["mistakes"]] == evaluation.mistakes.tolist()
     assert {mistake["predicted"] for mistake in facts["mistakes"]} == {HOSTILE[0]}
-    assert facts["robustness"]["images"] == 5
+    assert facts["robustness"]["images"] == 5 and facts["strangers"] is None
+    assert facts["calibration"] == {"error": pytest.approx(calibration_error(evaluation))}
     assert [row["batch_size"] for row in facts["speed"]] == [1, 256]
 
 
@@ -106,7 +109,7 @@ def test_the_page_stands_alone_and_names_are_escaped(made):
         if tag == "img":
             assert attributes["src"].startswith("data:image/png;base64,") and attributes["alt"]
     assert "&lt;script&gt;alert(1)" in text and "&lt;i&gt;title&lt;/i&gt; &amp; more" in text
-    assert tags.count("img") == 2 + 1  # the mistakes, and the curves
+    assert tags.count("img") == 2 + 2  # the mistakes, reliability, and the curves
     assert tags.count("h1") == 1 and tags.count("h2") == len(module.SECTIONS)
 
 
@@ -141,7 +144,7 @@ def test_it_fits_360_pixels_and_can_be_read_in_either_scheme_and_on_paper(made, 
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert min(page.evaluate(CONTRAST)) > 4.5
     pictures = page.locator("img")
-    assert pictures.count() == 3
+    assert pictures.count() == 4
     loaded = "images => images.every(i => i.complete && i.naturalWidth > 100)"
     assert pictures.evaluate_all(loaded)
 
@@ -152,8 +155,34 @@ def test_a_data_set_is_measured_on_its_test_images_and_files_are_replaced(split,
     for n in (2, 3):
         made = report(Written(), data, path, n=n)
     assert (made.facts["images"], made.facts["data"]) == (23, "mine <b>")
+    told = made.facts["calibration"]
+    assert told["temperature"] > 0 and 0 <= told["error_with_temperature"] < 1
     assert json.loads(path.with_suffix(".json").read_text())["robustness"]["images"] == 3
     assert sorted(each.name for each in path.parent.iterdir()) == ["page.html", "page.json"]
+
+
+def test_no_temperature_is_fitted_on_images_that_the_model_has_learnt_from(split):
+    data, evaluation = load_data(), evaluate(Written(), split)
+
+    def valid(model):
+        return module._valid_images(module.Subject(model, data, evaluation, 1, 0))
+
+    assert valid(load_pretrained("fast")) is None  # it has learnt from all training images
+    assert (
+        valid(create_model("vit", seed=0, depth=1)) is data.valid
+    )  # what is in memory is one's own
+    assert module._valid_images(module.Subject(Written(), None, evaluation, 1, 0)) is None
+
+
+def test_a_run_has_unseen_images_as_far_as_its_settings_say(split, tmp_path):
+    model = create_model("vit", seed=0, depth=1, dim=16, heads=2, mlp_dim=16, patch_size=14)
+    save_model(model, tmp_path / "model.safetensors")
+    data = DataSet("mine", split, split.take(9), split, 0.1307, 0.3081)
+    for kept, seen in (8, True), (9, False), (20, False):
+        settings = {"settings": {"valid_size": kept}}
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+        subject = module.Subject(load_model(tmp_path), data, None, 1, 0)
+        assert (module._valid_images(subject) is None) == seen
 
 
 def test_a_perfect_model_has_no_mistakes_to_show(split):
@@ -223,6 +252,7 @@ def test_pairs_and_pictures_hold_what_was_counted():
     assert (pair.a, pair.b, pair.only_a, pair.only_b) == ("a", "$b$", 10, 1)
     assert pair.p == pair.p_holm == pytest.approx(2 * 12 / 2**11)
     assert both.table.accuracy.tolist() == [58 / 60, 49 / 60]
+    assert both.table.calibration_error.tolist() == pytest.approx([2 / 60, 11 / 60])
     left, right = plot_comparison(both).axes
     assert [text.get_text() for text in right.texts] == ["10 : 1\np 0.012"]
     assert [label.get_text() for label in left.get_yticklabels()] == ["a", r"\$b\$"]
@@ -298,7 +328,9 @@ def test_the_command_writes_the_page_where_it_is_told_or_beside_the_rest(tmp_pat
     facts = json.loads((tmp_path / "new" / "report.json").read_text())
     measured = json.loads((tmp_path / "new" / "metrics.json").read_text())
     assert {key: facts[key] for key in measured} == measured and facts["images"] == 20
-    assert facts["title"] == "Report on fast"
+    assert facts["title"] == "Report on fast" and "temperature" not in facts["calibration"]
+    letters = facts["strangers"]["letters"]
+    assert letters["images"] == 100 and all(0.5 < area <= 1 for area in letters["auroc"].values())
 
 
 def test_without_a_report_nothing_more_is_imported(tmp_path, real_script):

@@ -6,9 +6,9 @@
 __all__ = ['SECTIONS', 'Section', 'Subject', 'measure_speed', 'ModelReport', 'report', 'mcnemar', 'holm', 'Comparison',
            'compare_runs', 'plot_comparison']
 
-# %% ../nbs/65_report.ipynb #a1a485e1
+# %% ../nbs/65_report.ipynb #031e3fb1
 import base64, html, math, platform, time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from io import BytesIO
@@ -21,12 +21,17 @@ from torch import Tensor, nn
 
 from .core import UserError, as_label, check_page, describe_parameters, figure, printable
 from .core import write_atomic, write_json
-from .data import DataSet, Split
-from .model import about, as_classifier, count_parameters, evaluating
+from .data import DATASETS, DataSet, Split, cache_root
+from .model import about, as_classifier, batch_logits, count_parameters, evaluating
+from .model import to_probabilities
 from .pictures import percent, show_pixels
 from .explanation import draw_attribution, explain, list_methods
 from .evaluation import Evaluation, evaluate
-from .runs import open_data, open_model
+from .presets import package_folder
+from .weights import read_card
+from .runs import open_data, open_model, run_settings
+from .calibration import calibration_error, fit_temperature, plot_reliability
+from .trust import SCORES, STRANGERS, auroc, fit_trust, load_trust, make_strangers
 from .robustness import fgsm, measure_robustness, plot_changes, spread
 
 # %% ../nbs/65_report.ipynb #8fb5f881
@@ -159,6 +164,44 @@ def _mistakes(subject, most=12):
     body = f'<p>{note}</p><div class="cards">{"".join(cards)}</div>'
     return Section(f"The worst {len(worst)} mistakes", body, {"mistakes": facts})
 
+# %% ../nbs/65_report.ipynb #e2fb9726
+def _valid_images(subject):
+    "Return the validation images; None where there are none, or the model has learnt from them"
+    valid = subject.data.valid if subject.data else ()
+    weights = getattr(about(subject.model).model, "file", None)  # it was read from
+    settings = {}
+    if weights and Path(weights).parent == Path(str(package_folder())):
+        settings = read_card(Path(weights).stem)["settings"]
+    elif weights:
+        settings = run_settings(weights)
+    kept = settings.get("valid_size", len(valid))
+    return valid if 0 < len(valid) <= kept else None
+
+
+def _calibration(subject):
+    "Tell whether the model is right as often as it says"
+    evaluation, facts = subject.evaluation, {"error": calibration_error(subject.evaluation)}
+    note = (
+        f"The expected calibration error is {_percent(facts['error'])}: the mean distance between "
+        "the probability of the predicted class and the share that is right."
+    )
+    if valid := _valid_images(subject):
+        facts["temperature"] = fit_temperature(subject.model, valid)
+        logits = batch_logits(subject.model, subject.split.images) / facts["temperature"]
+        cooled = replace(evaluation, probabilities=to_probabilities(logits.cpu()))
+        facts["error_with_temperature"] = calibration_error(cooled)
+        note += (
+            f" With the temperature {facts['temperature']:.2f}, fitted on validation images, it "
+            f"would be {_percent(facts['error_with_temperature'])}."
+        )
+    else:
+        note += (
+            " There are no images here, unseen by it and not tested on, to fit a temperature on."
+        )
+    fig = _picture(plot_reliability(evaluation), "Accuracy over confidence, in bins")
+    body = f"<p>{_text(note)}</p><figure>{fig}</figure>"
+    return Section("Calibration", body, {"calibration": facts})
+
 # %% ../nbs/65_report.ipynb #120f02a9
 def _can_attack(subject):
     "Return whether gradients reach the pixels"
@@ -202,6 +245,59 @@ def _robustness(subject):
     facts["tests"] = table.drop(columns="images").to_dict("records")
     return Section("Robustness", body, {"robustness": facts})
 
+# %% ../nbs/65_report.ipynb #9a42b1be
+_OTHERS = "fashionmnist", "emnist-letters"  # data sets of no digits
+
+
+def _test_images(name, n):
+    "Return images of a data set that is on this machine already, else None"
+    entry = replace(DATASETS[name], options={**DATASETS[name].options, "download": False})
+    try:
+        return spread(entry(cache_root())[1], n).images
+    except UserError:
+        return None
+
+
+def _strangers_for(n, seed):
+    "Return strangers by kind"
+    found = {kind: make_strangers(kind, n, seed) for kind in STRANGERS}
+    others = {name: _test_images(name, n) for name in _OTHERS}
+    return found | {name: images for name, images in others.items() if images is not None}
+
+# %% ../nbs/65_report.ipynb #cae614f4
+def _trust_of(subject):
+    "Load what tells strangers from digits, or fit it; raise `UserError` where neither can be"
+    trust = load_trust(subject.model)
+    if trust is None and not _valid_images(subject):
+        raise UserError("there is no threshold beside the weights, and no images to choose one on")
+    return trust or fit_trust(subject.model, subject.data, n=2000)
+
+
+def _strangers(subject):
+    "Tell how well digits are told from images that are none"
+    try:
+        trust = _trust_of(subject)
+    except UserError as error:
+        return Section("Strangers", f"<p>{_text(error)}.</p>", {"strangers": None})
+    sample, facts, rows = spread(subject.split, subject.n), {}, []
+    digits, refused = trust.parts(sample.images), ~trust.trusted(sample.images)
+    for kind, images in _strangers_for(max(20, subject.n // 5), subject.seed).items():
+        parts = trust.parts(images)
+        areas = [auroc(*pair) for pair in zip(digits.T, parts.T)]
+        told = float((~trust.trusted(images)).float().mean())
+        facts[kind] = {"images": len(images), "told": told, "auroc": dict(zip(SCORES, areas))}
+        cells = [(f"{area:.3f}", 2 * (1 - area)) for area in areas]
+        rows.append([kind, *cells, f"{100 * told:.0f}", f"{len(images):,}"])
+    facts["digits_refused"] = float(refused.float().mean())
+    columns = ["AUROC of", *SCORES[: digits.shape[1]], "% told", "images"]
+    note = (
+        f"Compared with {len(sample):,} of the images. Told: not to be trusted, by the threshold "
+        f"that was chosen on validation images; so are {_percent(facts['digits_refused'])} of "
+        "these digits."
+    )
+    body = f"<p>{note}</p>{_table(columns, rows, 'strangers')}"
+    return Section("Strangers", body, {"strangers": facts})
+
 # %% ../nbs/65_report.ipynb #f6fc80fe
 def measure_speed(
     model: nn.Module,  # any that takes digits
@@ -244,8 +340,9 @@ def _speed(subject):
     body = f"<p>{_text(note)}</p>{_table(columns, cells, 'speed')}"
     return Section("Speed", body, {"speed": rows})
 
-# %% ../nbs/65_report.ipynb #44a7f0cf
-SECTIONS = _accuracy, _confusion, _mistakes, _robustness, _speed  # of a `Subject`, in this order
+# %% ../nbs/65_report.ipynb #b6769c82
+_FIRST = _accuracy, _confusion, _mistakes
+SECTIONS = *_FIRST, _calibration, _robustness, _strangers, _speed  # in this order
 
 _STYLE = """
 .vit-report { font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
@@ -319,7 +416,7 @@ def save(
         reason = error.strerror
         raise UserError(f"can't write {path} ({reason}); name another file") from error
 
-# %% ../nbs/65_report.ipynb #9bb1f694
+# %% ../nbs/65_report.ipynb #ad652b48
 def _describe(model, split, data, title):
     "Return title, a line about model and images, and the same as facts"
     known, numbers = about(model), count_parameters(model)
@@ -348,7 +445,7 @@ def report(
     title: str = None,  # of the page; default: model and data
     evaluation: Evaluation = None,  # of the images to measure, where there is one already
 ) -> ModelReport:  # a notebook shows it
-    "Measure a model: accuracy, mistakes and their explanation, robustness, speed"
+    "Measure a model: accuracy, mistakes, calibration, robustness, strangers, speed"
     if path is not None:
         check_page(path)
     if n < 1:
@@ -387,7 +484,7 @@ def holm(
         corrected[place] = float(largest)
     return corrected
 
-# %% ../nbs/65_report.ipynb #c2f9f8a1
+# %% ../nbs/65_report.ipynb #087cb3bb
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     "Hold several models measured on the same images"
@@ -403,6 +500,7 @@ class Comparison:
         for name, evaluation in self.evaluations.items():
             low, high = evaluation.interval()
             row = dict(accuracy=evaluation.accuracy, low=low, high=high, loss=evaluation.loss)
+            row["calibration_error"] = calibration_error(evaluation)
             if name in self.robustness:
                 tests = self.robustness[name].groupby("test").accuracy.mean()
                 row |= tests.drop("clean").to_dict()
