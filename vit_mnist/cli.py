@@ -254,6 +254,27 @@ def _chosen_split(run, data, split):
         )
     return images
 
+# %% ../nbs/90_cli.ipynb #9e02a0b8
+def _keep_beside(run, model, data, calibrating, trusting):
+    "Fit on validation images what was asked for, and keep it beside the model"
+    from vit_mnist.calibration import calibrate, fit_temperature
+    from vit_mnist.model import save_model
+    from vit_mnist.presets import find_weights
+    from vit_mnist.runs import is_pretrained, open_data
+    from vit_mnist.trust import fit_trust, save_trust, trust_file
+
+    if is_pretrained(run):
+        raise UserError("the weights of the package stay as they are; name a run of your own")
+    weights, valid = find_weights(run), _chosen_split(run, data, "valid")
+    if calibrating:
+        temperature = fit_temperature(model, valid)
+        save_model(calibrate(model, temperature), weights)
+        print(f"temperature {temperature} is kept in {printable(weights)}")
+    if trusting:
+        trust = fit_trust(model, open_data(run, data))
+        save_trust(trust, trust_file(weights))
+        print(f"{trust}; kept in {printable(trust_file(weights))}")
+
 # %% ../nbs/90_cli.ipynb #658a75ee
 def _write_report(file, run, data, model, evaluation):
     "Measure what a report holds, write it and print where it is"
@@ -276,6 +297,8 @@ def vit_mnist_evaluate(
     out: str = None,  # new folder for the files (default: evaluation-SPLIT beside the model)
     device: str = "auto",  # auto, cpu, cuda or mps
     report: Path = None,  # measure more, for a page: FILE.html (default: report.html in out)
+    calibrate: bool = False,  # first find a temperature on validation images and keep it
+    trust: bool = False,  # first find out which answers are to be trusted and keep that
 ):
     "Measure a trained model: accuracy with its interval, a table by class, pictures of mistakes"
     check_name("split", split, ["test", "valid", "train"])
@@ -294,6 +317,8 @@ def vit_mnist_evaluate(
     device = pick_device(device)
     model = open_model(run).to(device)
     images = _chosen_split(run, data, split)
+    if calibrate or trust:
+        _keep_beside(run, model, data, calibrate, trust)
     evaluation = evaluate(model, images.take(limit or len(images)).to(device))
     print(evaluation)
     print(evaluation.per_class.to_string(float_format="{:.4f}".format, na_rep="-"))
