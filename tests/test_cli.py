@@ -49,6 +49,8 @@ MISTAKES = {  # what is typed: what the line must hold
     "vit_mnist_evaluate run --limit -1": "limit must be 0 for all images",
     "vit_mnist_evaluate run --out empty": "empty exists already; name a new folder",
     "vit_mnist_evaluate locked --limit 9": "name a folder you can write to",
+    "vit_mnist_evaluate run --report page.pdf": "page.pdf must end in .html",
+    "vit_mnist_evaluate run --report locked/page.html": "can't write into locked",
     "vit_mnist_predict run": "required: images",
     "vit_mnist_predict run digit.png --jsn": "did you mean '--json'?",
     "vit_mnist_attention run digit.png --out maps.gif": "maps.gif must end in .png, .svg or .pdf",

@@ -63,7 +63,10 @@ from .pad import DigitPad
 # %% ../nbs/91_all.ipynb #5114b997
 from .evaluation import evaluate, plot_confusion, plot_mistakes
 from .runs import list_runs, open_data, open_model
+from .robustness import corrupt, measure_robustness
+from .report import compare_runs, report
 from .prediction import plot_answers, plot_found, predict, predict_digits
+
 
 # %% ../nbs/91_all.ipynb #68ac3708
 from .tuning import best_settings, plot_search, tune

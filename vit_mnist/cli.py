@@ -17,7 +17,8 @@ from pathlib import Path
 from fastcore.meta import delegates
 from fastcore.script import anno_parser
 
-from .core import UserError, check_name, one_line, printable, readable, to_json
+from .core import UserError, check_name, check_page, one_line, printable
+from .core import readable, to_json
 from .presets import check_new, check_run, find_preset
 from .settings import Settings, Training, read_settings
 
@@ -38,9 +39,11 @@ def _fail(command, message):
 
 # %% ../nbs/90_cli.ipynb #444fbd29
 def _spellings(action, own):
-    "Prepare one option: it is spelled with a hyphen, and a `list` takes one word or more"
+    "Prepare an option: hyphens, one word or more for a `list`, a word or none for a `Path`"
     if action.type is list:
         action.type, action.nargs = str, "+"
+    if action.type is Path:  # of a file that has a name already, where none is given
+        action.type, action.nargs, action.const = str, "?", ""
     if action.dest not in own:  # from `settings_options`: passed on only where it was given
         action.default = argparse.SUPPRESS
     hyphens = [option.replace("_", "-") for option in action.option_strings]
@@ -251,6 +254,39 @@ def _chosen_split(run, data, split):
         )
     return images
 
+# %% ../nbs/90_cli.ipynb #9e02a0b8
+def _keep_beside(run, model, data, calibrating, trusting):
+    "Fit on validation images what was asked for, and keep it beside the model"
+    from vit_mnist.calibration import calibrate, fit_temperature
+    from vit_mnist.model import save_model
+    from vit_mnist.presets import find_weights
+    from vit_mnist.runs import is_pretrained, open_data
+    from vit_mnist.trust import fit_trust, save_trust, trust_file
+
+    if is_pretrained(run):
+        raise UserError("the weights of the package stay as they are; name a run of your own")
+    weights, valid = find_weights(run), _chosen_split(run, data, "valid")
+    if calibrating:
+        temperature = fit_temperature(model, valid)
+        save_model(calibrate(model, temperature), weights)
+        print(f"temperature {temperature} is kept in {printable(weights)}")
+    if trusting:
+        trust = fit_trust(model, open_data(run, data))
+        save_trust(trust, trust_file(weights))
+        print(f"{trust}; kept in {printable(trust_file(weights))}")
+
+# %% ../nbs/90_cli.ipynb #658a75ee
+def _write_report(file, run, data, model, evaluation):
+    "Measure what a report holds, write it and print where it is"
+    from vit_mnist.report import report
+    from vit_mnist.runs import open_data
+
+    words = dict(title=f"Report on {Path(run).name}", evaluation=evaluation)
+    report(model, open_data(run, data), file, **words)
+    print(
+        f"the report is {printable(file)}, its numbers {printable(Path(file).with_suffix('.json'))}"
+    )
+
 # %% ../nbs/90_cli.ipynb #6c9d41e8
 @command
 def vit_mnist_evaluate(
@@ -260,6 +296,9 @@ def vit_mnist_evaluate(
     limit: int = 0,  # evaluate the first N images; 0 for all
     out: str = None,  # new folder for the files (default: evaluation-SPLIT beside the model)
     device: str = "auto",  # auto, cpu, cuda or mps
+    report: Path = None,  # measure more, for a page: FILE.html (default: report.html in out)
+    calibrate: bool = False,  # first find a temperature on validation images and keep it
+    trust: bool = False,  # first find out which answers are to be trusted and keep that
 ):
     "Measure a trained model: accuracy with its interval, a table by class, pictures of mistakes"
     check_name("split", split, ["test", "valid", "train"])
@@ -268,6 +307,9 @@ def vit_mnist_evaluate(
     check_run(run)
     if out:
         check_new(out)
+    if report:
+        check_page(report)
+        _check_writable(Path(report).parent)
     from vit_mnist.evaluation import evaluate
     from vit_mnist.loop import pick_device
     from vit_mnist.runs import open_model, run_folder
@@ -275,12 +317,16 @@ def vit_mnist_evaluate(
     device = pick_device(device)
     model = open_model(run).to(device)
     images = _chosen_split(run, data, split)
+    if calibrate or trust:
+        _keep_beside(run, model, data, calibrate, trust)
     evaluation = evaluate(model, images.take(limit or len(images)).to(device))
     print(evaluation)
     print(evaluation.per_class.to_string(float_format="{:.4f}".format, na_rep="-"))
     folder = Path(out) if out else run_folder(run) / f"evaluation-{split}"
     evaluation.save(folder)
     print(f"metrics.json, confusion.png and mistakes.png are in {printable(folder)}")
+    if report is not None:
+        _write_report(report or folder / "report.html", run, data, model, evaluation)
 
 # %% ../nbs/90_cli.ipynb #ffd2e4b5
 def _check_split(split, out, images):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['figure', 'in_notebook', 'is_watched', 'progress_bar', 'readable', 'printable', 'one_line', 'as_label', 'UserError',
-           'check_name', 'retry_refused', 'write_atomic', 'to_json', 'write_json', 'save_picture', 'check_file',
-           'read_file', 'sha256', 'derive_seed', 'make_generator', 'seed_generators', 'fork_rng', 'LazyPackage',
-           'import_submodule', 'moved', 'renamed_parameters', 'read_comments', 'describe_parameters']
+           'check_name', 'retry_refused', 'write_atomic', 'to_json', 'write_json', 'save_picture', 'check_page',
+           'check_file', 'read_file', 'sha256', 'derive_seed', 'make_generator', 'seed_generators', 'fork_rng',
+           'LazyPackage', 'import_submodule', 'moved', 'renamed_parameters', 'read_comments', 'describe_parameters']
 
 # %% ../nbs/00_core.ipynb #905b1fc2
 import errno, hashlib, json, math, os, re, stat, sys, time, uuid, warnings, zlib
@@ -209,6 +209,18 @@ def save_picture(
     buffer = BytesIO()
     fig.savefig(buffer, format=Path(path).suffix[1:].lower(), dpi=150)
     write_atomic(path, buffer.getvalue())
+
+# %% ../nbs/00_core.ipynb #f6a80656
+def check_page(
+    path: Path,  # a file that is to be written
+):
+    "Raise `UserError` unless a page can get this name, and a file `.json` the one beside it"
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{path} must end in .html; its numbers go beside it, as .json")
+    for each in (path, path.with_suffix(".json")):
+        if each.is_dir():
+            raise UserError(f"{each} is a folder; name another file")
 
 # %% ../nbs/00_core.ipynb #ac56676a
 def check_file(

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from .core import describe_parameters, as_label, figure, printable
 from .digits import prepare_digit, read_digit, read_image, ways_to_read
-from .model import about, evaluating, model_input, to_probabilities
+from .model import about, evaluating, model_input, temperature_of, to_probabilities
+from .trust import load_trust
+
 
 # %% ../nbs/66_prediction.ipynb #2550ef91
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,8 @@ class Prediction:
     image: Tensor  # what the model saw, `uint8` `[1, 28, 28]`
     probabilities: Tensor  # of each class, float32 `[classes]`
     classes: tuple  # the name of each class
+    trusted: bool = None  # whether the answer is; None where no threshold is stored
+    reason: str = ""  # why it is not, in a few words
 
     @property
     def name(self):  # of the most probable class; a number where the class is one
@@ -34,18 +38,29 @@ class Prediction:
     @property
     def json(self) -> dict:  # what `vit_mnist_predict --json` prints
         rounded = [round(p, 6) for p in self.probabilities.tolist()]
-        return {"file": self.file, "digit": self.name, "probabilities": rounded}
+        told = {} if self.trusted is None else {"trusted": self.trusted}
+        return {"file": self.file, "digit": self.name, **told, "probabilities": rounded}
 
     def __repr__(self):  # the most probable class first, then others of at least 1 %
         order = self.probabilities.argsort(descending=True, stable=True)
         shown = order[: max(1, int((self.probabilities >= 0.01).sum()))]
         named = [(printable(self.classes[i]), 100 * self.probabilities[i]) for i in shown]
-        return ", ".join(f"{name} ({percent:.1f} %)" for name, percent in named)
+        warning = f"; not to be trusted: {self.reason}" if self.trusted is False else ""
+        return ", ".join(f"{name} ({percent:.1f} %)" for name, percent in named) + warning
 
     @property
     def digit(self):  # the name of `name` before; it goes with the next version
         warnings.warn("Prediction.digit is now name", DeprecationWarning, stacklevel=2)
         return self.name
+
+# %% ../nbs/66_prediction.ipynb #c9256e5e
+def _judged(model, seen):
+    "Return whether the answer to an image is to be trusted, and why not; None: nobody knows"
+    trust = load_trust(model)
+    if trust is None:
+        return None, ""
+    trusted = bool(trust.trusted(seen[None]))
+    return trusted, "" if trusted else trust.reason(seen)
 
 # %% ../nbs/66_prediction.ipynb #4f30a3d9
 def predict(
@@ -56,9 +71,10 @@ def predict(
     file = str(image) if isinstance(image, (str, os.PathLike)) else ""
     seen = read_digit(file) if file else prepare_digit(image)
     with evaluating(model):
-        probabilities = to_probabilities(model(model_input(model, seen[None])))[0].cpu()
+        logits = model(model_input(model, seen[None]))
+    probabilities = to_probabilities(logits / temperature_of(model))[0].cpu()
     classes = tuple(about(model).class_names(len(probabilities)))
-    return Prediction(file, seen, probabilities, classes)
+    return Prediction(file, seen, probabilities, classes, *_judged(model, seen))
 
 # %% ../nbs/66_prediction.ipynb #c6c2ecf0
 def plot_answers(
@@ -71,7 +87,9 @@ def plot_answers(
         percent = 100 * prediction.probabilities
         above.imshow(prediction.image[0], cmap="gray_r")
         above.axis("off")
-        above.set_title(f"{as_label(prediction.name)} ({percent.max():.0f} %)", fontsize=9)
+        warning = "\nnot to be trusted" if prediction.trusted is False else ""
+        title = f"{as_label(prediction.name)} ({percent.max():.0f} %){warning}"
+        above.set_title(title, fontsize=9)
         below.bar(list(map(as_label, prediction.classes)), percent, color="tab:blue")
         below.set_ylim(0, 100)
         below.tick_params(labelsize=7)
