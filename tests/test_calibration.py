@@ -1,4 +1,4 @@
-"Calibration: the error by hand, empty bins, an empty class, uneven batches; the temperature's rule."
+"Calibration: the error by hand, empty bins, an empty class, uneven batches; one rule."
 
 import math
 from dataclasses import replace
