@@ -46,6 +46,8 @@ MISTAKES = {  # what is typed: what the line must hold
     "vit_mnist_evaluate run --split tset": "unknown split 'tset'; did you mean 'test'?",
     "vit_mnist_evaluate run --split valid": "nothing says which images run was trained on",
     "vit_mnist_evaluate fast --split valid --out new": "there are no images in this split",
+    "vit_mnist_evaluate fast --calibrate --out new": "the weights of the package stay as they are",
+    "vit_mnist_evaluate run --trust": "nothing says which images run was trained on",
     "vit_mnist_evaluate run --limit -1": "limit must be 0 for all images",
     "vit_mnist_evaluate run --out empty": "empty exists already; name a new folder",
     "vit_mnist_evaluate locked --limit 9": "name a folder you can write to",

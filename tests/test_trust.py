@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,7 +86,10 @@ def test_the_models_own_scores_are_those_computed_by_hand(fitted, data):
         "probability": (1 - logits.double().softmax(1).max(1).values).log(),
         "energy": -logits.double().exp().sum(1).log(),
         "distance": torch.stack(
-            [min(((whiten @ t - m) ** 2).sum() for m in means).sqrt().log() for t in tokens.double()]
+            [
+                min(((whiten @ t - m) ** 2).sum() for m in means).sqrt().log()
+                for t in tokens.double()
+            ]
         ),
     }
     centre, scale = fitted.tensors["centre"], fitted.tensors["scale"]
@@ -120,14 +124,14 @@ def test_without_validation_images_nothing_is_chosen(data):
 
 
 def test_a_class_without_images_and_classes_that_are_no_digits(data):
-    from dataclasses import replace
-
     keep = data.train.labels[:400] != 4
     few = replace(
         data.train, images=data.train.images[:400][keep], labels=data.train.labels[:400][keep]
     )
     named = tuple(f"class {i}" for i in range(10))
-    other = replace(data, train=replace(few, classes=named), valid=replace(data.valid, classes=named))
+    other = replace(
+        data, train=replace(few, classes=named), valid=replace(data.valid, classes=named)
+    )
     model = create_model("mlp", seed=0).eval()
     found = fit_trust(model, other, n=100)
     assert found.tensors["means"].shape[0] == 9 and "out.weight" not in found.tensors
@@ -210,7 +214,8 @@ window.judgeAll = ([weights, facts, images]) => {
     const pixels = all.subarray(at, at + 784);
     found.push(judge(model.forward(pixels), facts, pixels));
   }
-  return found.map(({ score, trusted, reason }) => [Number.isFinite(score) ? score : null, trusted, reason]);
+  const number = (score) => (Number.isFinite(score) ? score : null);
+  return found.map(({ score, trusted, reason }) => [number(score), trusted, reason]);
 };
 """
 

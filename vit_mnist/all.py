@@ -63,6 +63,8 @@ from .pad import DigitPad
 # %% ../nbs/91_all.ipynb #5114b997
 from .evaluation import evaluate, plot_confusion, plot_mistakes
 from .runs import list_runs, open_data, open_model
+from .calibration import calibrate, calibration_error, fit_temperature, plot_reliability
+from .trust import fit_trust, load_trust, make_strangers
 from .robustness import corrupt, measure_robustness
 from .report import compare_runs, report
 from .prediction import plot_answers, plot_found, predict, predict_digits

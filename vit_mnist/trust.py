@@ -548,7 +548,7 @@ def load_trust(
     tensors, facts = _read_trust(path)
     return Trust(model, tensors, facts) if facts["of"] == _fingerprint(model) else None
 
-# %% ../nbs/63_trust.ipynb #b63e001a
+# %% ../nbs/63_trust.ipynb #b63e002d
 def trust_facts(
     of,  # a `Trust`, or a plain `vit` that has one
 ) -> dict:  # JSON: scores, threshold, and the numbers as the content of a safetensors file
@@ -570,5 +570,5 @@ def trust_facts(
         "tensors": base64.b64encode(safetensors_bytes(tensors)).decode(),
     }
 
-# %% ../nbs/63_trust.ipynb #b63e001b
+# %% ../nbs/63_trust.ipynb #b63e002f
 describe_parameters(globals())
