@@ -297,15 +297,30 @@ def vit_mnist_evaluate(
     evaluation.save(folder)
     print(f"metrics.json, confusion.png and mistakes.png are in {printable(folder)}")
 
+# %% ../nbs/90_cli.ipynb #359662fa
+def _answer_csv(run, images, out, json):
+    "Write a run's answers for a CSV of pixels; print where they are"
+    if len(images) != 1 or json:
+        raise UserError("--csv takes one CSV file of pixels, and no --json")
+    _check_writable(Path(out).parent)
+    from vit_mnist.prediction import predict_csv
+    from vit_mnist.runs import open_model
+
+    n = predict_csv(open_model(run), Path(images[0]), Path(out))
+    print(f"answers for {n:,} images are in {printable(out)}")
+
 # %% ../nbs/90_cli.ipynb #e2b87f56
 @command
 def vit_mnist_predict(
     run: str,  # run folder, its model.safetensors, or weights of the package: fast, explain, best
     images: list,  # PNG or JPEG files, folders, patterns like 'scans/*.png'; - is standard input
     json: bool = False,  # one JSON object a line: file, digit, probabilities of all classes
+    csv: str = None,  # file for Kaggle's ImageId,Label; then images is one CSV file of pixels
 ):
     "Say which digit each image shows and how probable that is, dark on light or light on dark"
     check_run(run)
+    if csv:
+        return _answer_csv(run, images, csv, json)
     from vit_mnist.digits import image_files
     from vit_mnist.prediction import predict
     from vit_mnist.runs import open_model

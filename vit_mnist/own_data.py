@@ -44,11 +44,12 @@ def _as_splits(where, parts):
 
 # %% ../nbs/14_own_data.ipynb #140945d4
 def _draw(labels, n, generator):
-    "Draw `n` of the indices of `labels`, from each class its share; return them and the rest"
+    "Draw `n` indices of `labels`, from each class its share but not its all; return also the rest"
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].argsort(stable=True)]
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
-    chosen[[(2 * i + 1) * len(labels) // (2 * n) for i in range(n)]] = True
+    (free,) = labels[order].diff(prepend=torch.tensor([-1])).eq(0).nonzero(as_tuple=True)
+    n, chosen = min(n, len(free)), torch.zeros(len(labels), dtype=torch.bool)
+    chosen[free[[(2 * i + 1) * len(free) // (2 * n) for i in range(n)]]] = True
     return order[chosen], order[~chosen]
 
 
@@ -60,18 +61,14 @@ def _split_off(split, n, generator):
     ]
 
 
-def _divide(where, splits, valid_size, seed):
-    "Return the training, validation and test split; raise `UserError` where a class has too few"
+def _divide(splits, valid_size, seed):
+    "Return the training, validation and test split"
     train, generator = splits["train"], make_generator(seed, "own data")
     fifth = max(1, len(train) // 5)
     if "test" not in splits:
         splits["test"], train = _split_off(train, fifth, generator)
     if "valid" not in splits:
         splits["valid"], train = _split_off(train, min(valid_size, fifth), generator)
-    there = torch.bincount(train.labels, minlength=len(train.classes))
-    if not there.all():
-        name = train.classes[there.argmin()]
-        raise UserError(f"{where}: class {name!r} has too few images to split; give it three")
     order = torch.randperm(len(train), generator=generator)
     train = replace(train, images=train.images[order], labels=train.labels[order])
     return train, splits["valid"], splits["test"]
@@ -85,7 +82,7 @@ def make_data(
     seed: int = 0,  # decides the split where parts are missing, and the order of training images
 ) -> DataSet:
     "Make a data set of what was read; raise `UserError` where it is no data to train on"
-    splits = _divide(path, _as_splits(path, parts), valid_size, seed)
+    splits = _divide(_as_splits(path, parts), valid_size, seed)
     mean, std = pixel_stats(splits[0].images)
     if not std:
         raise UserError(f"{path}: all pixels are the same; there is nothing to learn")
@@ -142,7 +139,7 @@ def _class_files(path):
 
 # %% ../nbs/14_own_data.ipynb #6082db5e
 def _read_all(where, items, names, read):
-    "Read each item, leave out those that can't be read; return images and the names of their classes"
+    "Read each item, leave out those that can't be read; return images and their classes' names"
     images, kept, faults = [], [], []
     for item, name in zip(progress_bar(items, unit=" images", delay=2), names):
         try:
