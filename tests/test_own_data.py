@@ -489,7 +489,7 @@ def optimizer_state(run):
 def test_what_names_no_weights_or_other_ones_is_one_line(pages, source, tmp_path):
     data = f"folder:{pages}"
     for settings, words in [
-        (dict(freeze=True), "say which, with start"),
+        (dict(freeze=True), "give start .--from., too"),
         (dict(freeze=True, start=str(source), optimizer="muon"), "which muon does not train"),
         (dict(start="fats"), "no run fats"),
         (dict(start=str(source), model="cait"), "are of another model, vit, not cait"),

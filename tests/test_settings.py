@@ -57,7 +57,7 @@ def test_defaults_are_what_they_were():
         (dict(schedule="linaer"), "did you mean 'linear'?"),
         (dict(keep_best=True, valid_size=0), "need validation images"),
         (dict(model_args={"name": "vit"}), "name is not one of them"),
-        (dict(freeze=True), "say which, with start"),
+        (dict(freeze=True), "give start (--from), too"),
         (dict(freeze=True, start="fast", optimizer="muon"), "which muon does not train"),
         (dict(start=1), "start must be a word"),
     ],

@@ -156,7 +156,7 @@ class Settings(Training):
         if (self.patience or self.keep_best) and not self.valid_size:
             raise UserError("patience and keep_best need validation images: valid_size is 0")
         if self.freeze and not self.start:
-            raise UserError("freeze keeps trained weights as they are: say which, with start (--from)")
+            raise UserError("freeze keeps trained weights as they are: give start (--from), too")
 
     def training(self) -> Training:
         "Return the settings without model and data"
