@@ -7,7 +7,7 @@ TIMEOUT := $(if $(shell command -v timeout),timeout 1800,)
 .DEFAULT_GOAL := help
 # where this is set, every start of Python compiles torch anew: nine seconds instead of three
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup data train pipeline lint test test-slow mutate coverage lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust clean
+.PHONY: help setup data train pipeline lint test test-slow mutate coverage lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust bench-photos clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ bench-zoo: $(STAMP)  ## train every model briefly, an hour or two; resumes where
 
 bench-trust: $(STAMP)  ## how far to trust each explanation, about three hours; resumes where it was stopped
 	"$(BIN)"/python benchmarks/trust.py
+
+bench-photos: $(STAMP)  ## read 2,000 photographs of test digits, kind by kind, and 300 rows of digits
+	"$(BIN)"/python benchmarks/photos.py
 
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
 	"$(BIN)"/python benchmarks/record.py

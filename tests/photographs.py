@@ -15,6 +15,7 @@ PENS = ["thin pen", "ballpoint", "felt pen", "pencil", "equal brightness"]
 PLACES = ["at the border", "small on the page", "cropped tight", "neighbour", "turned by EXIF"]
 PAPERS = ["lined", "squared", "frame", "desk", "crease", "specks", "salt and pepper", "noise"]
 KINDS = [*SHADES, *PENS, *PLACES, "transparent", *PAPERS, "mixed"]
+DRAWN = 1000  # pixels of the longer side at most; larger photographs are enlarged from that
 STRIPS = ["spaced", "tight", "touching"]
 
 
@@ -215,17 +216,19 @@ def photograph(
     "Draw a digit as it is photographed"
     rng = np.random.default_rng(seed)
     side = int(np.exp(rng.uniform(np.log(200), np.log(longest))))
+    scale, side = max(1, side / DRAWN), min(side, DRAWN)
     size = side, int(side * rng.uniform(0.75, 1.0))
     size = size if rng.random() < 0.5 else size[::-1]
     around, room = framed(size, rng) if kind == "frame" else (0, 0)
     ink = written(digit, kind, size, rng, [digit] if others is None else others, room)
     size = ink.shape[::-1]
     if kind == "transparent":
-        return transparent(ink, rng)
-    return photographed(ink, kind, rng, around)
+        picture = transparent(ink, rng)
+        return picture.resize([round(scale * n) for n in size], Image.Resampling.BICUBIC)
+    return photographed(ink, kind, rng, around, scale)
 
 
-def photographed(ink, kind, rng, around=0):
+def photographed(ink, kind, rng, around=0, scale=1):
     "Photograph ink, `[height, width]`, on paper of some kind"
     size = ink.shape[::-1]
     paper, colour = colours(kind, rng)
@@ -258,8 +261,12 @@ def photographed(ink, kind, rng, around=0):
     if kind != "salt and pepper":
         soft = rng.uniform(0.3, 0.002 * max(size) + 0.5)
         page = ndimage.gaussian_filter(page, (soft, soft, 0))
+    if scale > 1:
+        page = Image.fromarray(page.clip(0, 255).astype(np.uint8))
+        size = [round(scale * n) for n in page.size]
+        page = np.asarray(page.resize(size, Image.Resampling.BICUBIC), np.float32)
     grain = rng.uniform(25, 45) if kind == "noise" else rng.uniform(0, 4)
-    page = page + rng.normal(0, grain, (*page.shape[:2], 1))
+    page = page + grain * rng.standard_normal((*page.shape[:2], 1), np.float32)
     if kind == "salt and pepper":
         chance = rng.random(page.shape[:2])
         share = rng.uniform(0.005, 0.04)

@@ -297,11 +297,34 @@ def vit_mnist_evaluate(
     evaluation.save(folder)
     print(f"metrics.json, confusion.png and mistakes.png are in {printable(folder)}")
 
+# %% ../nbs/90_cli.ipynb #ffd2e4b5
+def _check_split(split, out, images):
+    "Raise `UserError` for a picture of what was found that nobody can draw"
+    if out is not None:
+        if not split or len(images) > 1:
+            raise UserError("--out draws what --split finds in one image")
+        _check_picture(out)
+
+
+def _split_line(model, file, json, out):
+    "Predict each digit in one image; return the line to print, and save a picture where asked"
+    from vit_mnist.core import save_picture
+    from vit_mnist.prediction import plot_digits, predict_digits
+
+    read = predict_digits(model, file)
+    if out is not None:
+        save_picture(plot_digits(file, read), out)
+    text = " ".join(str(digit.name) for digit in read)
+    if json:
+        return to_json({"file": file, "text": text, "digits": [digit.json for digit in read]})
+    least = 100 * min(float(digit.probabilities.max()) for digit in read)
+    return f"{printable(file)}: {printable(text)} (each {least:.1f} % or more)"
+
 # %% ../nbs/90_cli.ipynb #359662fa
-def _answer_csv(run, images, out, json):
+def _answer_csv(run, images, out, others):
     "Write a run's answers for a CSV of pixels; print where they are"
-    if len(images) != 1 or json:
-        raise UserError("--csv takes one CSV file of pixels, and no --json")
+    if len(images) != 1 or others:
+        raise UserError("--csv takes one CSV file of pixels, and neither --json nor --split")
     _check_writable(Path(out).parent)
     from vit_mnist.prediction import predict_csv
     from vit_mnist.runs import open_model
@@ -313,14 +336,17 @@ def _answer_csv(run, images, out, json):
 @command
 def vit_mnist_predict(
     run: str,  # run folder, its model.safetensors, or weights of the package: fast, explain, best
-    images: list,  # PNG or JPEG files, folders, patterns like 'scans/*.png'; - is standard input
+    images: list,  # image files, folders, patterns like 'scans/*.png'; - is standard input
     json: bool = False,  # one JSON object a line: file, digit, probabilities of all classes
+    split: bool = False,  # find several digits in each image: a postal code, a phone number
+    out: str = None,  # with --split and one image: a PNG, SVG or PDF file of what was found
     csv: str = None,  # file for Kaggle's ImageId,Label; then images is one CSV file of pixels
 ):
     "Say which digit each image shows and how probable that is, dark on light or light on dark"
     check_run(run)
     if csv:
-        return _answer_csv(run, images, csv, json)
+        return _answer_csv(run, images, csv, json or split)
+    _check_split(split, out, images)
     from vit_mnist.digits import image_files
     from vit_mnist.prediction import predict
     from vit_mnist.runs import open_model
@@ -328,12 +354,14 @@ def vit_mnist_predict(
     model, status = open_model(run), 0
     for file in chain.from_iterable(map(image_files, images)):
         try:
-            prediction = predict(model, file)
+            line = _split_line(model, file, json, out) if split else None
+            prediction = None if split else predict(model, file)
         except UserError as error:
             print(f"vit_mnist_predict: {error}", file=sys.stderr)
             status = 1
         else:
-            line = to_json(prediction.json) if json else f"{printable(file)}: {prediction}"
+            if not split:
+                line = to_json(prediction.json) if json else f"{printable(file)}: {prediction}"
             print(line, flush=True)
     return status
 

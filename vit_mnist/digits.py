@@ -98,11 +98,17 @@ def _box(ink):
     return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
 
 
+def _has_few_shades(gray):
+    "Tell whether most pixels have one of four shades, as on a screen"
+    counts = np.unique(gray, return_counts=True)[1]
+    return np.sort(counts)[-4:].sum() > 0.5 * gray.size
+
+
 def _is_clean(gray, ink):
     "Tell whether a picture is certainly a drawing on plain paper, with nothing else on it"
     paper, grain = _paper(gray)
     strongest = np.abs(gray - paper).max()
-    if max(gray.shape) < 64 or (max(gray.shape) < 200 and grain <= 1e-6 * strongest):
+    if max(gray.shape) < 64 or (max(gray.shape) < 200 and _has_few_shades(gray)):
         return True
     top, bottom, left, right = _box(ink)
     around = top > 0 and left > 0 and bottom < ink.shape[0] and right < ink.shape[1]
@@ -170,7 +176,7 @@ MIN_SIDE = 8  # pixels: a smaller image holds no digit
 WORKING_SIDE = 1000  # pixels: a larger image is read at a fraction of its size
 MAX_SCANS = 50  # passes of a progressive JPEG, which usually has ten
 MAX_PARTS = 20_000  # chunks, segments, blocks or strips: 32 MB in parts of 4 KB have half as many
-SUFFIXES = ".png .jpg .jpeg .webp .tif .tiff .gif .heic .heif".split()  # looked for in a folder
+SUFFIXES = ".png .jpg .jpeg .webp .tif .tiff .heic .heif".split()  # looked for in a folder
 
 # %% ../nbs/13_digits.ipynb #5d1dd260
 def _content(source):
@@ -287,14 +293,6 @@ def _decode(content):
     return ImageOps.exif_transpose(image), max(width, height) / max(image.size)
 
 # %% ../nbs/13_digits.ipynb #0f6b2b24
-def _open(source):
-    "Read a file from outside; return its image and how many of its pixels are one of the image's"
-    content = _content(source)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a file's oddities that don't matter if it can be read
-        return _decode(content)
-
-
 @contextmanager
 def _named(source):
     "Make every error one line that names the file"
@@ -314,18 +312,20 @@ def _named(source):
 
 def read_image(
     source,  # path of a PNG, JPEG, WebP, TIFF, GIF or HEIC file, or "-" for standard input
-):  # upright PIL image of at most some 2,000 pixels a side; the first of several
+) -> tuple:  # upright PIL image, and how many pixels of the file are one of its own
     "Read an image file from outside, within limits; raise `UserError` that says which and why"
-    with _named(source):
-        return _open(source)[0]
+    with _named(source), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a file's oddities that don't matter if it can be read
+        return _decode(_content(source))
 
 
 def read_digit(
     source,  # path of a PNG, JPEG, WebP, TIFF, GIF or HEIC file, or "-" for standard input
 ) -> Tensor:  # `uint8`, ink 255 on 0, `[1, 28, 28]`
     "Read a digit from an image file, within limits; raise `UserError` that says which and why"
+    image, _ = read_image(source)
     with _named(source):
-        return prepare_digit(_open(source)[0])
+        return prepare_digit(image)
 
 # %% ../nbs/13_digits.ipynb #aa8b7617
 @dataclass(frozen=True, eq=False)
@@ -351,10 +351,11 @@ def ways_to_read(
     image,  # path of an image file, "-" for standard input, or what `prepare_digit` takes
 ) -> list:  # for each part, in reading order, its ways; a way is a list of `FoundDigit`
     "Find several digits in one image and, where they may touch, each way to cut them"
-    if isinstance(image, (str, os.PathLike)):
-        with _named(image):
-            return _found_ways(*_open(image))
-    return _found_ways(image)
+    if not isinstance(image, (str, os.PathLike)):
+        return _found_ways(image)
+    opened = read_image(image)
+    with _named(image):
+        return _found_ways(*opened)
 
 
 def find_digits(

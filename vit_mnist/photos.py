@@ -148,11 +148,26 @@ def _flattened(gray):
     return shade - terms @ surface
 
 
+def _strokes(gray):
+    "Sum up what is darker, and what is lighter, than all around it in a small window"
+    filters, small = _ndimage(), _shrink(gray, 240)
+    side = _window(small, 0.12)
+    dark = filters.grey_closing(small, (side, side)) - small
+    light = small - filters.grey_opening(small, (side, side))
+    least = 0.25 * _contrast(small)
+    return [float(some[some > least].sum()) + 1e-9 for some in (dark, light)]
+
+
 def _is_light_ink(gray):
     "Tell whether ink is lighter than its paper"
     light = gray > np.quantile(gray, [0.002, 0.998]).mean()
     border = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
     clearer = max(light.mean() - 0.5, border.mean() - 0.5, key=abs)
+    if abs(clearer) > 0.35:
+        return clearer < 0
+    thin = _strokes(gray)
+    if max(thin) > 2 * min(thin):
+        return thin[1] > thin[0]
     if abs(clearer) > 0.2:
         return clearer < 0
     low, high = np.quantile(_flattened(gray), [0.002, 0.998])
@@ -224,7 +239,7 @@ def _line_ink(dark, mask, start, slope):
     rows = np.round(start + slope * columns + np.arange(-half, half + 1)[:, None]).astype(int)
     run = _runs(mask, rows, half, max(2, round(0.008 * max(mask.shape))))
     rows, met, own = rows.clip(0, height - 1), run.any(0), np.zeros_like(mask)
-    if not met.any() or (thick := np.median(run.sum(0)[met])) > 0.08 * min(mask.shape) + 1:
+    if not met.any() or (thick := np.quantile(run.sum(0)[met], 0.3)) > 0.08 * min(mask.shape) + 1:
         return own, False
     shade = dark[rows, columns]
     usual = np.median(np.where(run, shade, 0).max(0)[met])
@@ -234,7 +249,8 @@ def _line_ink(dark, mask, start, slope):
     page, met = np.flatnonzero((middle >= 0) & (middle < height)), np.flatnonzero(met)
     end = 0.03 * width + 2
     whole = page.size > 0 and met[0] - page[0] < end and page[-1] - met[-1] < end
-    return own, whole or (abs(slope) <= 0.3 and 2 * np.ptp(met) > max(mask.shape) and None)
+    long = 2 * np.ptp(met) > max(mask.shape) and met.size > 0.85 * np.ptp(met)
+    return own, whole or (abs(slope) <= 0.3 and long and None)
 
 # %% ../nbs/12_photos.ipynb #6e16626a
 def _erase_lines(dark, mask):
@@ -375,14 +391,15 @@ def _joined(items, tall):
     whole = []
     for own, box in items:
         for i, (other, around) in enumerate(whole):
-            small = box[0].stop - box[0].start < 0.6 * tall
-            near = _gap(box, around) < 0.15 * tall
-            if near and _overlap(box, around, 1) > (0.3 if small else 0.5):
+            least = 0.2 if box[0].stop - box[0].start < 0.75 * tall else 0.5
+            if _gap(box, around) < 0.15 * tall and _overlap(box, around, 1) > least:
                 whole[i] = other | own, _union(box, around)
                 break
         else:
             whole.append((own, box))
-    return [item for item in whole if item[1][0].stop - item[1][0].start > 0.35 * tall]
+    least = 0.12 * np.median([own.sum() for own, _ in whole])
+    high = [item for item in whole if item[1][0].stop - item[1][0].start > 0.35 * tall]
+    return [item for item in high if item[0].sum() > least]
 
 # %% ../nbs/12_photos.ipynb #7a3aa729
 def _reading_order(items):
@@ -430,10 +447,10 @@ def _pieces(ink, count):
 def _ways(ink, box, tall):
     "List ways to read a part: as one digit or as several that touch, the likeliest first"
     wide = ink.shape[1] / tall
-    likely = max(1, round(wide / 0.75)) if wide > 1.15 else 1
-    counts = {likely, *(n for n in (1, 2, 3, likely + 1, likely - 1) if 0.3 < wide / n < 1.15)}
+    likely = round(wide / 0.75) if wide > 1.35 else 1
+    counts = {n for n in range(1, likely + 2) if n == likely or 0.3 < wide / n < 1.35}
     ways = []
-    for count in sorted(counts - {0}, key=lambda n: abs(n - likely)):
+    for count in sorted(counts, key=lambda n: abs(n - likely)):
         pieces = [piece for piece in _pieces(ink, count) if piece.any()]
         ways.append([(piece, box) for piece in pieces])
     return ways

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor, nn
 
 from .core import UserError, describe_parameters, as_label, figure, printable
@@ -107,7 +108,7 @@ def predict_digits(
     read = []
     for ways in ways_to_read(image):
         ways = [[_predicted(model, found, file) for found in way] for way in ways]
-        read += max(ways, key=_certainty)
+        read += ways[0] if _certainty(ways[0]) > 0.9 else max(ways, key=_certainty)
     return read
 
 
@@ -122,15 +123,22 @@ def plot_digits(
     predictions,  # what `predict_digits` returned for it
 ):
     "Draw an image with a box around each digit that was found, and what was read"
-    shown = read_image(image) if isinstance(image, (str, os.PathLike)) else image
-    fig, axis = figure(1, 1, figsize=(6, 3))
-    whole = max(side for p in predictions for side in p.box)
-    axis.imshow(shown, cmap="gray", extent=_extent(image, shown))
+    from matplotlib.patches import Rectangle  # with matplotlib, as late as in `figure`
+
+    is_file = isinstance(image, (str, os.PathLike))
+    shown, scale = read_image(image) if is_file else (image, 1)
+    pixels = np.squeeze(np.asarray(shown))
+    pixels = np.moveaxis(pixels, 0, 2) if pixels.ndim == 3 and len(pixels) == 3 else pixels
+    height, width = (scale * n for n in pixels.shape[:2])
+    fig, axes = figure(figsize=(6, min(6, max(1, 6 * height / width))))
+    axes[0, 0].imshow(pixels, cmap="gray", extent=(0, width, height, 0))
     for prediction in predictions:
         left, top, right, bottom = prediction.box
-        axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec="C1"))
-        axis.text(left, top - whole / 100, as_label(prediction.name), color="C1", fontsize=12)
-    axis.axis("off")
+        place = {"color": "tab:orange", "fontsize": 12, "va": "bottom"}
+        axes[0, 0].text(left, top, as_label(prediction.name), **place)
+        box = Rectangle((left, top), right - left, bottom - top, fill=False, ec="tab:orange")
+        axes[0, 0].add_patch(box)
+    axes[0, 0].axis("off")
     return fig
 
 # %% ../nbs/66_prediction.ipynb #e4868051
