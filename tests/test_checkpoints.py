@@ -402,7 +402,7 @@ def test_a_folder_in_use_is_refused_with_its_owner_and_free_when_that_has_gone(
     assert not (tmp_path / "none").exists() and not (folder / ".lock").exists()
     assert outcome(folder) == uninterrupted("plain")
     assert finish(start(resume, folder, message)) == 0  # and then it is finished
-    assert f"vit_mnist_train --weights {folder}" in message.read_text()
+    assert f"vit_mnist_train --from {folder}" in message.read_text()
 
 
 @pytest.mark.slow
@@ -510,9 +510,9 @@ def test_signals_that_are_ignored_or_ones_own_stay_so(tmp_path):
 def test_a_run_that_begins_with_weights_resumes_from_its_start_without_them(tmp_path):
     from vit_mnist.training import train
 
-    source, plain = tmp_path / "source.safetensors", replace(SMALL, keep_best=False, snapshots=())
+    source, first = tmp_path / "source.safetensors", dict(progress=False, pictures={})
     save_model(create_model("vit", seed=9, **SMALL.model_args), source)
-    first = dict(progress=False, weights=source, pictures={})
+    plain = replace(SMALL, keep_best=False, snapshots=(), start=str(source))
     with pytest.raises(KeyboardInterrupt):
         train(plain, tmp_path / "run", [StopAfter(3)], **first)
     whole = train(plain, tmp_path / "whole", **first)

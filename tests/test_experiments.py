@@ -185,7 +185,7 @@ def requested():
 
 def test_params_settings_and_options_are_the_same(copy, dvc, monkeypatch):
     params = (ROOT / "params.yaml").read_text()
-    assert {*yaml.safe_load(params)["training"], "snapshots"} == {
+    assert {*yaml.safe_load(params)["training"], "snapshots", "start", "freeze"} == {
         field.name for field in fields(Settings)
     }
     before = (copy / "params.yaml").read_text()

@@ -22,7 +22,7 @@ DEFAULTS = {  # a run without settings stays what it was
     **dict(label_smoothing=0.1, clip_norm=0.0, ema=0.0, patience=0, keep_best=False, rotate=10.0),
     **dict(scale=0.1, shear=0.1, shift=1.0, elastic=0.0, precision="fp32", compile=False),
     **dict(snapshots=(), seed=0, device="auto", model="vit", model_args={}, data="mnist"),
-    "valid_size": 10_000,
+    **dict(valid_size=10_000, start="", freeze=False),
 }
 
 
@@ -57,6 +57,9 @@ def test_defaults_are_what_they_were():
         (dict(schedule="linaer"), "did you mean 'linear'?"),
         (dict(keep_best=True, valid_size=0), "need validation images"),
         (dict(model_args={"name": "vit"}), "name is not one of them"),
+        (dict(freeze=True), "give start (--from), too"),
+        (dict(freeze=True, start="fast", optimizer="muon"), "which muon does not train"),
+        (dict(start=1), "start must be a word"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line(wrong, message):
@@ -71,6 +74,17 @@ def test_settings_do_not_change_and_lists_become_tuples_all_the_way():
     with pytest.raises(FrozenInstanceError):
         settings.epochs = 7
     assert settings.model_args is not Settings().model_args
+
+
+def test_paths_are_absolute_and_names_are_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(data="folder:a/../digits", start="run")
+    assert (settings.data, settings.start) == (f"folder:{tmp_path}/digits", "run")
+    (tmp_path / "run").mkdir()
+    settings = Settings(data="csv:~/train.csv", start="run")
+    assert settings.start == str(tmp_path / "run") and settings.data.endswith("/train.csv")
+    assert "~" not in settings.data
+    assert (Settings(data="npz:").data, Settings(start="fast").start) == ("npz:", "fast")
 
 
 def test_settings_come_back_from_json(tmp_path):

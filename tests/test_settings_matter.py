@@ -16,7 +16,7 @@ from vit_mnist.core import UserError, make_generator
 from vit_mnist.data import load_data, normalise
 from vit_mnist.loop import fit
 from vit_mnist.model import create_model, load_model
-from vit_mnist.settings import Training
+from vit_mnist.settings import Settings, Training
 
 DATA = load_data()
 TRAIN, VALID = DATA.train.take(48), DATA.valid.take(40)
@@ -144,12 +144,21 @@ CHANGES = {
 }
 MUON = {"muon_lr": 0.3}  # changes a run only beside optimizer="muon"
 SAME = {"accumulate": 4}  # parts of a batch, which add up to the same
-OTHERWISE = {"patience", "keep_best", "compile", "snapshots", "device"}  # tests of their own
+OTHERWISE = {
+    "patience",
+    "keep_best",
+    "compile",
+    "snapshots",
+    "device",
+    "freeze",
+}  # tests of their own
+OF_THE_JOB = {"model", "model_args", "data", "valid_size", "start"}  # test_own_data, test_cli
 
 
 def test_no_field_is_forgotten():
     names = {field.name for field in fields(Training)}
     assert {*CHANGES, *MUON, *SAME, *OTHERWISE} == names
+    assert OF_THE_JOB == {field.name for field in fields(Settings)} - names
 
 
 def distance(one, other):
@@ -204,6 +213,50 @@ def test_a_batch_goes_through_the_model_in_parts():
 
 def test_a_large_norm_is_clipped_and_a_small_one_is_not(base):
     assert distance(fitted(replace(BASE, clip_norm=1e6))[1], base) < 2e-5
+
+
+HEAD = "mlp_head.weight", "mlp_head.bias"
+
+
+def head_by_hand(s):
+    "Trains the last layer alone, on what the untrained body makes of each batch"
+    model, body = small_vit(), small_vit().eval()
+    body.mlp_head, losses = nn.Identity(), []
+    adamw, step = AdamW(model.mlp_head.parameters()), 0
+    total = s.epochs * math.ceil(len(TRAIN) / s.batch_size)
+    for epoch in range(s.epochs):
+        order = torch.randperm(len(TRAIN), generator=make_generator(s.seed, "order", epoch))
+        for part in order.split(s.batch_size):
+            images, labels = TRAIN[part]
+            strengths = {field.name: getattr(s, field.name) for field in fields(Augment)}
+            images = Augment(**strengths)(images, make_generator(s.seed, "augment", step))
+            with torch.no_grad():
+                seen = body(normalise(images))
+            loss = smoothed_loss(model.mlp_head(seen), labels, s.label_smoothing)
+            model.zero_grad()
+            loss.backward()
+            norm = sum((p.grad**2).sum() for p in model.mlp_head.parameters()).sqrt()
+            with torch.no_grad():
+                for p in model.mlp_head.parameters():
+                    p.grad.mul_(min(1, s.clip_norm / norm))  # the head's own norm
+                adamw.step(s.lr * rate(step, total, s), s)
+            step += 1
+            losses.append(loss.item() * len(labels))
+    return {name: p.detach() for name, p in model.named_parameters()}, losses
+
+
+def test_a_frozen_body_leaves_the_head_to_learn_alone():
+    settings = replace(BASE, freeze=True, clip_norm=0.3)
+    (run, weights), (hand, losses) = fitted(settings), head_by_hand(settings)
+    assert distance({name: weights[name] for name in HEAD}, hand) < 2e-5
+    start = dict(small_vit().named_parameters())
+    assert [name for name in weights if not torch.equal(weights[name], start[name])] == list(HEAD)
+    assert sum(row["train_loss"] for row in run.history) == pytest.approx(
+        sum(losses) / 48, abs=2e-5
+    )
+    own = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    with pytest.raises(UserError, match="of your own, freeze what is to stay by requires_grad_"):
+        fit(own, TRAIN, VALID, settings)
 
 
 # ---- what the validation images decide

@@ -27,7 +27,7 @@ def test_same_seed_same_weights_in_two_processes(tmp_path, brief_train):
 def test_a_log_has_a_line_an_epoch_and_trained_weights_begin_a_run(tmp_path, brief_train, script):
     first = tmp_path / "first"
     assert brief_train("--out", first, *OPTIONS).returncode == 0
-    done = brief_train("--out", tmp_path / "second", *OPTIONS, "--epochs", "2", "--weights", first)
+    done = brief_train("--out", tmp_path / "second", *OPTIONS, "--epochs", "2", "--from", first)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
@@ -36,9 +36,7 @@ def test_a_log_has_a_line_an_epoch_and_trained_weights_begin_a_run(tmp_path, bri
     assert config["weights"]["file"] == str(first)
     measured = script("vit_mnist_evaluate", first, "--split", "train")
     assert "of 1,000 images" in measured.stdout, measured.stderr  # as many as it was trained on
-    wrong = brief_train(
-        "--out", tmp_path / "third", *OPTIONS, "--weights", "best", "--model", "cnn"
-    )
+    wrong = brief_train("--out", tmp_path / "third", *OPTIONS, "--from", "best", "--model", "cnn")
     assert wrong.returncode == 2 and "are of another model, cct" in wrong.stderr
     assert not (tmp_path / "third").exists()
 

@@ -225,7 +225,7 @@ def check_unfinished(
     "Raise `UserError` where the run in a folder is finished"
     if (folder / "metrics.json").exists():
         model, words = folder / "model.safetensors", shlex.quote(str(folder))
-        more = f"to train it further, begin a new run: vit_mnist_train --weights {words}"
+        more = f"to train it further, begin a new run: vit_mnist_train --from {words}"
         raise UserError(f"the run in {folder} is finished: its model is {model}; {more}")
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from fastcore.meta import delegates
 from fastcore.script import anno_parser
 
-from .core import UserError, check_name, check_page, one_line, printable
-from .core import readable, to_json
-from .presets import check_new, check_run, find_preset
+from .core import UserError, absolute_data, check_name, check_page, one_line
+from .core import printable, readable, to_json
+from .presets import check_new, check_run, find_preset, find_weights
 from .settings import Settings, Training, read_settings
 
 # %% ../nbs/90_cli.ipynb #be7544f8
@@ -48,6 +48,8 @@ def _spellings(action, own):
         action.default = argparse.SUPPRESS
     hyphens = [option.replace("_", "-") for option in action.option_strings]
     underscores = ["--" + option[2:].replace("-", "_") for option in action.option_strings]
+    if action.dest == "start":  # `from` is no name for a parameter; --weights was one before
+        hyphens, underscores = ["--from"], [*underscores, "--weights"]
     action.option_strings = hyphens
     return {option: action for option in hyphens + underscores}
 
@@ -131,19 +133,20 @@ def _write_samples(split, folder):
 # %% ../nbs/90_cli.ipynb #8174bada
 @command
 def vit_mnist_data(
-    data: str = "mnist",  # name of the data set
+    data: str = "mnist",  # name of the data set, or your files: folder:PATH, csv:PATH, npz:PATH
     samples: str = None,  # folder to write the first eight validation images to, as PNG files
 ):
     "Unpack or download a data set and show a summary"
     from vit_mnist.data import cache_root, load_data
 
-    loaded = load_data(data)
+    data = absolute_data(data)
+    loaded, files = load_data(data), data.partition(":")[2] or cache_root()
     sizes = [f"{len(split):,}" for split in (loaded.train, loaded.valid, loaded.test)]
     sizes = "{} training, {} validation and {} test images".format(*sizes)
     print(f"{loaded.name}: {sizes} of 28 x 28 pixels")
     print(f"classes: {printable(' '.join(map(str, loaded.classes)))}")
     print(f"pixels: mean {loaded.mean}, standard deviation {loaded.std}")
-    print(f"files: {printable(cache_root()).replace(os.path.expanduser('~'), '~', 1)}")
+    print(f"files: {printable(files).replace(os.path.expanduser('~'), '~', 1)}")
     if samples:
         _write_samples(loaded.valid, Path(samples))
 
@@ -196,6 +199,18 @@ def _start_settings(preset, file, resume, given):
     check_name("model", settings.model, known_models())  # torch is not needed to know it
     return settings
 
+
+def _check_start(start, given):
+    "Raise `UserError` where the weights to start from are of another model than was given"
+    if not start or "model" not in given:
+        return  # the weights bring their model
+    from vit_mnist.model import about, load_model
+
+    name = about(load_model(find_weights(start))).name
+    if name != given["model"]:
+        what = f"the weights of {start} are of another model, {name}, not {given['model']}"
+        raise UserError(f"{what}; leave out --model, they bring it")
+
 # %% ../nbs/90_cli.ipynb #8331117e
 def _pictures():
     "Return the pictures that a tracked run shows, each a function of model and split"
@@ -217,7 +232,6 @@ def vit_mnist_train(
     tracking: str = "wandb",  # wandb (online when logged in, otherwise as files) or disabled
     preset: str = None,  # settings found by measuring: fast, explain or best
     settings: str = None,  # JSON file of settings to start from, for example a run's config.json
-    weights: str = None,  # run whose weights to begin with: folder, file, fast, explain or best
     *,
     model_args: str = None,  # arguments of the model, in place of its entry's: '{"depth": 2}'
     snapshots: str = None,  # steps at which to keep the weights, 0 is before the first: 0,100,500
@@ -226,14 +240,14 @@ def vit_mnist_train(
     "Train a classifier; prints test accuracy and where the run folder is"
     given = _given(model_args=model_args, snapshots=snapshots, **kwargs)
     chosen = _start_settings(preset, settings, resume, given)
-    if weights:
-        check_run(weights)
+    if chosen.start and not resume:
+        check_run(chosen.start)
     if out:
         check_new(out)
     from vit_mnist.training import train  # torch takes seconds that a mistake need not pay
 
-    words = dict(resume=resume, weights=weights, tracking=tracking, pictures=_pictures())
-    run = train(chosen, out, **words)
+    _check_start(chosen.start, given)
+    run = train(chosen, out, resume=resume, tracking=tracking, pictures=_pictures())
     if run.main:
         accuracy, seconds = run.metrics["test_accuracy"], run.metrics["train_seconds"]
         print(
@@ -292,7 +306,7 @@ def _write_report(file, run, data, model, evaluation):
 def vit_mnist_evaluate(
     run: str,  # run folder, its model.safetensors, or weights of the package: fast, explain, best
     split: str = "test",  # which images: test, valid or train
-    data: str = None,  # name of the data set (default: the one of the run, else mnist)
+    data: str = None,  # data set, or your files: folder:PATH ... (default: the run's, else mnist)
     limit: int = 0,  # evaluate the first N images; 0 for all
     out: str = None,  # new folder for the files (default: evaluation-SPLIT beside the model)
     device: str = "auto",  # auto, cpu, cuda or mps
@@ -351,6 +365,18 @@ def _split_line(model, file, json, out):
     least = 100 * min(float(digit.probabilities.max()) for digit in read)
     return f"{printable(file)}: {printable(text)} (each {least:.1f} % or more)"
 
+# %% ../nbs/90_cli.ipynb #359662fa
+def _answer_csv(run, images, out, others):
+    "Write a run's answers for a CSV of pixels; print where they are"
+    if len(images) != 1 or others:
+        raise UserError("--csv takes one CSV file of pixels, and neither --json nor --split")
+    _check_writable(Path(out).parent)
+    from vit_mnist.prediction import predict_csv
+    from vit_mnist.runs import open_model
+
+    n = predict_csv(open_model(run), Path(images[0]), Path(out))
+    print(f"answers for {n:,} images are in {printable(out)}")
+
 # %% ../nbs/90_cli.ipynb #e2b87f56
 @command
 def vit_mnist_predict(
@@ -359,9 +385,12 @@ def vit_mnist_predict(
     json: bool = False,  # one JSON object a line: file, digit, probabilities of all classes
     split: bool = False,  # find several digits in each image: a postal code, a phone number
     out: str = None,  # with --split and one image: a PNG, SVG or PDF file of what was found
+    csv: str = None,  # file for Kaggle's ImageId,Label; then images is one CSV file of pixels
 ):
     "Say which digit each image shows and how probable that is, dark on light or light on dark"
     check_run(run)
+    if csv:
+        return _answer_csv(run, images, csv, json or split)
     _check_split(split, out, images)
     from vit_mnist.digits import image_files
     from vit_mnist.prediction import predict
@@ -472,7 +501,7 @@ def vit_mnist_tune(
     out: str = "search",  # folder for best.json, trials.json and pictures, replaced if there
     settings: str = None,  # JSON file of the settings that the search leaves alone
     model: str = None,  # name of the model, one of `list_models()` (default: vit)
-    data: str = None,  # name of the data set (default: mnist)
+    data: str = None,  # data set, or your files: folder:PATH, csv:PATH, npz:PATH (default: mnist)
     valid_size: int = None,  # training images kept for validation (default: 10000)
     limit: int = None,  # train on the first N images; 0 for all (default: 0)
     epochs: int = None,  # times each training image is seen (default: 5)

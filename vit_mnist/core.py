@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['figure', 'in_notebook', 'is_watched', 'progress_bar', 'readable', 'printable', 'one_line', 'as_label', 'UserError',
            'check_name', 'retry_refused', 'write_atomic', 'to_json', 'write_json', 'save_picture', 'check_page',
-           'check_file', 'read_file', 'sha256', 'derive_seed', 'make_generator', 'seed_generators', 'fork_rng',
-           'LazyPackage', 'import_submodule', 'moved', 'renamed_parameters', 'read_comments', 'describe_parameters']
+           'check_file', 'read_file', 'absolute_data', 'sha256', 'derive_seed', 'make_generator', 'seed_generators',
+           'fork_rng', 'LazyPackage', 'import_submodule', 'moved', 'renamed_parameters', 'read_comments',
+           'describe_parameters']
 
 # %% ../nbs/00_core.ipynb #905b1fc2
 import errno, hashlib, json, math, os, re, stat, sys, time, uuid, warnings, zlib
@@ -245,6 +246,14 @@ def read_file(
     check_file(path, most)
     with open(path, "rb") as file:
         return file.read(os.fstat(file.fileno()).st_size)
+
+# %% ../nbs/00_core.ipynb #c7e08c38
+def absolute_data(
+    name: str,  # of a data set: "mnist", or a kind of files and their path, "folder:digits"
+) -> str:  # the same name where there is no path in it
+    "Return the name of a data set with its path absolute, so that it is found from anywhere"
+    kind, _, path = name.partition(":")
+    return f"{kind}:{os.path.abspath(os.path.expanduser(path))}" if path else name
 
 # %% ../nbs/00_core.ipynb #bbb12d71
 def sha256(

@@ -8,7 +8,7 @@ __all__ = ['pick_device', 'count_processes', 'check_accelerate', 'OneProcess', '
 
 # %% ../nbs/34_loop.ipynb #5d3802cc
 import logging, math, os, time, warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -24,7 +24,7 @@ from .data import DataSet, Split, batches
 from .augment import Augment
 from .zoo import ZOO
 from .model import count_flops, count_parameters, create_model, eval_mode, evaluating
-from .model import model_input
+from .model import head_parameters, model_input
 from .settings import Settings, Training
 from .optimizers import lr_factor, make_optimizers, set_lr
 from .callbacks import Run, settings_callbacks
@@ -232,7 +232,7 @@ def train_epoch(
     s, rank, world = run.settings, run.accelerator.process_index, run.accelerator.num_processes
     done = run.step - run.epoch * math.ceil(len(split) / s.batch_size)  # steps of this epoch
     began = time.perf_counter() - run.seconds
-    run.model.train()
+    run.model.train(not s.freeze)  # statistics of a frozen body stay, too
     order = {"seed": s.seed, "epoch": run.epoch, "augment": Augment.of(s), "start": done}
     for images, labels in batches(split, s.batch_size, **order, rank=rank, world=world):
         left = (run.epoch + 1) * len(split) - run.images
@@ -438,18 +438,9 @@ def _accept_data_set(fit):
 
     return call
 
-# %% ../nbs/34_loop.ipynb #4de92c31
-@_accept_data_set
-def fit(
-    model: nn.Module,  # returns logits for the classes of the images; trained in place
-    train: Split,  # learned from
-    valid: Split = None,  # measured on after each epoch; none by default
-    settings: Training = Training(),  # how the model learns
-    callbacks=(),  # `Callback` objects, beside those that the settings ask for
-    folder: Path = None,  # of the run's files, for the callbacks
-) -> Run:
-    "Train `model` on `train`, and measure it on `valid` after each epoch"
-    s = settings.training() if isinstance(settings, Settings) else settings
+# %% ../nbs/34_loop.ipynb #0c243001
+def _train(model, train, valid, s, callbacks, folder):
+    "Train a model as `fit` says"
     train, valid = _prepare_splits(train, valid, s)
     run = _start_run(model, len(train), s, callbacks, folder)
     device, failed = run.loss_sum.device, True
@@ -479,6 +470,39 @@ def fit(
         run.model.eval()
         _leave(run, failed)
     return run
+
+# %% ../nbs/34_loop.ipynb #7e5f3893
+@contextmanager
+def _frozen_body(model, freeze):
+    "Let the head alone learn inside, where that is wanted; afterwards all learns that did before"
+    head = head_parameters(model) if freeze else []
+    frozen = [
+        each
+        for name, each in model.named_parameters()
+        if freeze and name not in head and each.requires_grad
+    ]
+    for each in frozen:
+        each.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for each in frozen:
+            each.requires_grad_()
+
+# %% ../nbs/34_loop.ipynb #4de92c31
+@_accept_data_set
+def fit(
+    model: nn.Module,  # returns logits for the classes of the images; trained in place
+    train: Split,  # learned from
+    valid: Split = None,  # measured on after each epoch; none by default
+    settings: Training = Training(),  # how the model learns
+    callbacks=(),  # `Callback` objects, beside those that the settings ask for
+    folder: Path = None,  # of the run's files, for the callbacks
+) -> Run:
+    "Train `model` on `train`, and measure it on `valid` after each epoch"
+    s = settings.training() if isinstance(settings, Settings) else settings
+    with _frozen_body(model, s.freeze):
+        return _train(model, train, valid, s, callbacks, folder)
 
 # %% ../nbs/34_loop.ipynb #54f54ebd
 describe_parameters(globals())

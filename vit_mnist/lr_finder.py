@@ -6,7 +6,7 @@
 __all__ = ['suggest_lr', 'find_lr', 'plot_lr']
 
 # %% ../nbs/35_lr_finder.ipynb #3a453dd1
-from .core import derive_seed, describe_parameters, figure, fork_rng
+from .core import UserError, derive_seed, describe_parameters, figure, fork_rng
 from .data import DataSet, batches, load_data
 from .augment import Augment
 from .model import model_for
@@ -40,7 +40,9 @@ def find_lr(
     steps: int = 100,  # from one to the other
 ) -> tuple:  # learning rates and smoothed losses, a list each, and a suggestion
     "Train a throw-away model while the learning rate grows, until the loss is four times its best"
-    data = data or load_data(settings.data, settings.valid_size)
+    if settings.start:
+        raise UserError("find_lr trains a model from scratch: leave out start")
+    data = data or load_data(settings.data, settings.valid_size, seed=settings.seed)
     accelerator, device = find_processes(settings.device)
     model = model_for(data, settings.model, seed=settings.seed, **settings.model_args).to(device)
     train = data.train.take(settings.limit or len(data.train)).to(device)

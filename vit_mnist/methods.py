@@ -196,6 +196,13 @@ def mean_image(
     return load_data(name).train.images.float().mean(0).round().to(torch.uint8)
 
 # %% ../nbs/50_methods.ipynb #b348b62b
+def _mean_fill(known):
+    "Return the mean image of a model's data; of files, which may be elsewhere, their mean gray"
+    if ":" in known.data:
+        return torch.full(known.shape, round(255 * known.mean), dtype=torch.uint8)
+    return mean_image(known.data)
+
+
 def fill_image(
     model: nn.Module,  # decides how pixels are normalised
     fill,  # "black", "mean" (the average training image) or an image of your own, `[1, 28, 28]`
@@ -208,7 +215,7 @@ def fill_image(
         if not known.shape:
             return _own_fill(known, fill, images)
         black = torch.zeros(shape, dtype=torch.uint8)
-        fill = mean_image(known.data) if fill == "mean" else black
+        fill = _mean_fill(known) if fill == "mean" else black
     if fill.shape[-3:] != shape:
         message = f"a fill for images {list(shape)} has that shape too"
         raise UserError(f"{message}, not {list(fill.shape)}")

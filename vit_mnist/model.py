@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Spec', 'eval_mode', 'evaluating', 'to_probabilities', 'create_model', 'model_for', 'unwrapped', 'About', 'about',
-           'temperature_of', 'declare', 'model_input', 'logits_of', 'Classifier', 'as_classifier', 'check_logits',
-           'batch_logits', 'count_parameters', 'FlopCounter', 'count_flops', 'safetensors_bytes', 'save_model',
-           'load_model']
+           'temperature_of', 'declare', 'head_parameters', 'model_input', 'logits_of', 'Classifier', 'as_classifier',
+           'check_logits', 'batch_logits', 'count_parameters', 'FlopCounter', 'count_flops', 'safetensors_bytes',
+           'save_model', 'load_model']
 
 # %% ../nbs/27_model.ipynb #46c12196
 import inspect, json, math, re
@@ -416,6 +416,21 @@ def declare(
     given = {name: value for name, value in {**given, "inputs": inputs}.items() if value}
     own.declared = {**vars(own).get("declared", {}), **given}
     return model
+
+# %% ../nbs/27_model.ipynb #e2b4fba7
+def head_parameters(
+    model: nn.Module,  # made by `create_model`
+) -> list:  # names of parameters
+    "List the parameters of the last layer, which names the classes; raise `UserError` for none"
+    spec = getattr(unwrapped(model), "spec", None)
+    if not isinstance(spec, Spec):
+        cure = "freeze what is to stay by requires_grad_(False)"
+        raise UserError(f"which layer is the head is known of models by name; of your own, {cure}")
+    classes = spec.args["num_classes"]
+    sizes = {**spec.args, "num_classes": classes - 1 if classes > 2 else classes + 1}
+    other = dict(create_model(spec.name, seed=0, **sizes).named_parameters())
+    own = unwrapped(model).named_parameters()
+    return [name for name, each in own if name in other and each.shape != other[name].shape]
 
 # %% ../nbs/27_model.ipynb #d5f33344
 def _as_tensor(image):

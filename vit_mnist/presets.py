@@ -41,7 +41,8 @@ PRESETS = {
 # fmt: on
 
 # %% ../nbs/31_presets.ipynb #4dd92d9e
-FREE = ("seed", "device", "limit", "valid_size", "snapshots")  # what may be chosen beside a preset
+# what may be chosen beside a preset
+FREE = ("seed", "device", "limit", "valid_size", "snapshots", "start")
 
 # %% ../nbs/31_presets.ipynb #5d55500a
 def find_preset(

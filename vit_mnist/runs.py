@@ -13,7 +13,8 @@ from pathlib import Path
 
 from torch import nn
 
-from .core import UserError, check_name, describe_parameters, moved, read_file
+from .core import UserError, absolute_data, check_name, describe_parameters
+from .core import moved, read_file
 from .data import DataSet, load_data
 from .model import load_model
 from .presets import check_run, list_pretrained, runs_folder
@@ -119,9 +120,20 @@ def open_data(
     valid_size, limit = settings.get("valid_size"), settings.get("limit")
     if type(valid_size) is not int:
         valid_size = 10_000
-    own = str(settings.get("data", "mnist"))
-    data = load_data(name or own, valid_size)
-    same = data.name in (own.lower(), own.lower().replace("-", ""))
+    own, seed = str(settings.get("data", "mnist")), settings.get("seed")
+    # files that were moved are split as the run split them, else it had seen some test images
+    seed = seed if ":" in own and type(seed) is int and seed >= 0 else 0
+    try:
+        data = load_data(name or own, valid_size, seed=seed)
+    except UserError as error:
+        if name or ":" not in own:
+            raise
+        moved = (
+            "if these files of the run have moved, say where they are: data, at a terminal --data"
+        )
+        raise UserError(f"{error}; {moved}") from error
+    same = ":" not in own and data.name in (own.lower(), own.lower().replace("-", ""))
+    same = same or absolute_data(name or own) == absolute_data(own)
     limited = same and type(limit) is int and limit > 0
     return replace(data, train=data.train.take(limit)) if limited else data
 

@@ -6,11 +6,11 @@
 __all__ = ['CHOICES', 'LIMITS', 'Training', 'Settings', 'read_settings']
 
 # %% ../nbs/30_settings.ipynb #8dc4a333
-import json
+import json, os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from .core import UserError, check_name, describe_parameters, read_file
+from .core import UserError, absolute_data, check_name, describe_parameters, read_file
 
 # %% ../nbs/30_settings.ipynb #f11a5cca
 CHOICES = {  # the words that are allowed
@@ -117,6 +117,7 @@ class Training:
     elastic: float = 0.0  # augmentation: standard deviation of bending moves, pixels; 0 for none
     precision: str = "fp32"  # of the forward pass in training: fp32, or bf16 by autocast
     compile: bool = False  # compile the training step with torch.compile
+    freeze: bool = False  # train the head alone, the last layer; all else stays as it is
     snapshots: tuple = ()  # steps whose weights are kept in the run's folder; 0: before the first
     seed: int = 0  # decides weights, order and augmentation
     device: str = "auto"  # auto, cpu, cuda or mps
@@ -124,6 +125,8 @@ class Training:
     def __post_init__(self):
         object.__setattr__(self, "snapshots", _tuples(self.snapshots))
         _check(self)
+        if self.freeze and self.optimizer == "muon":
+            raise UserError("freeze trains the head alone, which muon does not train; use adamw")
 
 # %% ../nbs/30_settings.ipynb #60201a94
 @dataclass(frozen=True)
@@ -132,14 +135,18 @@ class Settings(Training):
 
     model: str = "vit"  # name of the model, one of `list_models()`
     model_args: dict = field(default_factory=dict)  # settings of the model, in place of its entry's
-    data: str = "mnist"  # name of the data set
-    valid_size: int = 10_000  # training images kept for validation
+    data: str = "mnist"  # name of the data set, or your files: folder:PATH, csv:PATH, npz:PATH
+    valid_size: int = 10_000  # training images kept for validation; of your files at most a fifth
+    start: str = ""  # trained weights to start from: a run, or those of the package; with its model
 
     def __post_init__(self):
         if isinstance(self.model_args, dict):
             tuples = {name: _tuples(value) for name, value in self.model_args.items()}
             object.__setattr__(self, "model_args", tuples)
         super().__post_init__()
+        object.__setattr__(self, "data", absolute_data(self.data))
+        if os.path.exists(self.start):
+            object.__setattr__(self, "start", os.path.abspath(self.start))
         for name in ("name", "seed"):
             if name in self.model_args:
                 message = (
@@ -148,6 +155,8 @@ class Settings(Training):
                 raise UserError(message)
         if (self.patience or self.keep_best) and not self.valid_size:
             raise UserError("patience and keep_best need validation images: valid_size is 0")
+        if self.freeze and not self.start:
+            raise UserError("freeze keeps trained weights as they are: give start (--from), too")
 
     def training(self) -> Training:
         "Return the settings without model and data"

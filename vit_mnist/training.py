@@ -24,7 +24,8 @@ from .core import UserError, check_name, as_label, figure, save_picture, write_a
 from .core import describe_parameters, in_notebook, is_watched, progress_bar
 from .core import printable, sha256, write_json
 from .data import DataSet, Split, load_data
-from .model import about, evaluating, load_model, model_for, model_input, save_model
+from .model import about, evaluating, head_parameters, load_model, model_for
+from .model import model_input, save_model
 from .settings import Settings
 from .presets import check_new, find_weights, runs_folder
 from .callbacks import Callback, Run
@@ -287,29 +288,44 @@ def _job(settings, data, out, resume, tracking, pictures, weights):
     return before, [*after, checkpoints]
 
 # %% ../nbs/38_training.ipynb #bcd55342
-def _with_model(settings, trained):
-    "Return settings that name the model of given weights, unless they name one of their own"
-    if (settings.model, settings.model_args) != (Settings().model, {}):
-        return settings
-    return replace(settings, model=trained.spec.name, model_args=trained.spec.args)
+def _with_model(settings, name, args):
+    "Return settings with the model of given weights; raise `UserError` where they name another"
+    if settings.model not in (Settings().model, name):
+        what = f"the weights of {settings.start} are of another model, {name}"
+        raise UserError(f"{what}, not {settings.model}; leave out model, they bring it")
+    known, given = {**args}, settings.model_args
+    known.pop("num_classes", None)  # the data decides
+    return replace(settings, model=name, model_args=given if "size" in given else known | given)
 
 
-def _begin_with(model, trained, weights):
-    "Put trained weights into a model; return what config.json says of them"
+def _start_with(model, trained, start):
+    "Put trained weights into a model, but no head for other classes; say where they are from"
+    own, state = model.state_dict(), trained.state_dict()
+    head = head_parameters(model) if about(trained).classes != about(model).classes else []
     try:
-        model.load_state_dict(trained.state_dict())
+        model.load_state_dict({**state, **{name: own[name] for name in head}})
     except RuntimeError as error:
-        what = f"the weights of {weights} are of another model, {trained.spec.name}"
-        raise UserError(f"{what}; leave out model and model_args, they bring it") from error
-    return {"file": str(weights), "sha256": sha256(find_weights(weights).read_bytes())}
+        what = f"the weights of {start} don't fit a {about(model).name} with these model_args"
+        raise UserError(f"{what}; leave out model_args, the weights bring them") from error
+    return {"file": str(start), "sha256": sha256(find_weights(start).read_bytes())}
 
 
 def _check_began_with(folder):
-    "Raise `UserError` where a run was to begin with weights, and was killed before it had them"
+    "Raise `UserError` where a run was to start with weights, and was killed before it had them"
     weights = json.loads((folder / "config.json").read_text()).get("weights")
     if weights and not list_checkpoints(folder / "checkpoints"):
         what = f"the run in {folder} was stopped before its first step"
         raise UserError(f"{what}; begin a new one with the weights of {weights['file']}")
+
+
+def _settings_to_resume(folder, settings):
+    "Return the settings a run goes on with; raise `UserError` where it can't"
+    began = check_resumable(folder)
+    if settings and settings.start:
+        settings = _with_model(settings, began.model, began.model_args)
+    settings = check_resumable(folder, settings)
+    _check_began_with(Path(folder))
+    return settings
 
 # %% ../nbs/38_training.ipynb #36b1a4da
 def train(
@@ -320,7 +336,7 @@ def train(
     tracking: str = "disabled",  # wandb or disabled
     pictures: dict = None,  # file name: function of (model, test split) that returns a figure
     progress: bool = True,  # show a progress bar and, in a notebook, live curves
-    weights: Path = None,  # begin with those of another run; they bring their model
+    weights: Path = None,  # the old name of `start` in the settings
 ) -> Run:
     "Do the whole job: load data, build the model, train, test once and write a folder"
     check_name("tracking", tracking, ("wandb", "disabled"))
@@ -329,16 +345,21 @@ def train(
         raise UserError(f"a run resumes in its own folder: give {choice}, not both")
     if resume and weights:
         raise UserError("a run resumes with its own weights: give resume or weights, not both")
-    settings = check_resumable(resume, settings) if resume else settings or Settings()
-    if resume:
-        _check_began_with(Path(resume))
-    trained = load_model(find_weights(weights)) if weights else None
-    settings = _with_model(settings, trained) if weights else settings
-    data = load_data(settings.data, settings.valid_size)
+    settings = settings or (None if resume else Settings())
+    if weights:
+        message = "train(weights=...) is now Settings(start=...)"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        settings = replace(settings, start=str(weights))
+    settings = _settings_to_resume(resume, settings) if resume else settings
+    start = None if resume else settings.start
+    trained = load_model(find_weights(start)) if start else None
+    if start:
+        settings = _with_model(settings, trained.spec.name, trained.spec.args)
+    data = load_data(settings.data, settings.valid_size, seed=settings.seed)
     if not len(data.test):
         raise UserError(f"{data.name} has no test images, which a run is measured on at its end")
     model = model_for(data, settings.model, seed=settings.seed, **settings.model_args)
-    source = _begin_with(model, trained, weights) if weights else None
+    source = _start_with(model, trained, start) if start else None
     before, after = _job(settings, data, out, resume, tracking, pictures, source)
     if progress:
         before += [ProgressBar(), *([LiveCurves()] if in_notebook() else [])]

@@ -238,7 +238,9 @@ def _check_base(study, name, base):
     began = study.user_attrs.get("settings")
     if began is None:
         study.set_user_attr("settings", now)
-    elif began != now:
+        return
+    began = json.loads(json.dumps(asdict(Settings()))) | began  # an older study names fewer
+    if began != now:
         differ = [key for key in sorted(began | now) if began.get(key) != now.get(key)]
         other = ", ".join(f"{key} {began.get(key)!r}" for key in differ)
         raise UserError(f"study {name!r} is about other settings ({other}); give another name")
@@ -280,6 +282,8 @@ def _searchable(base, trials):
         raise UserError("a search compares accuracies on validation images: valid_size is 0")
     if base.snapshots:
         raise UserError("a search keeps no files of its runs: leave out snapshots")
+    if base.start:
+        raise UserError("a search trains models from scratch: leave out start")
     find_processes(base.device, base.precision)
     make_optimizers(create_model(base.model, seed=base.seed, **base.model_args), base)
     return base
@@ -298,8 +302,9 @@ def tune(
     "Search for settings with the best validation accuracy; call it again to resume"
     for key in space or ():
         check_name("setting", key.partition(".")[0], [field.name for field in fields(Settings)])
-    study = open_study(url, name, _searchable(base, trials), heartbeat)
-    data, states = load_data(base.data, base.valid_size), _finished()
+    base, states = _searchable(base, trials), _finished()
+    data = load_data(base.data, base.valid_size, seed=base.seed)  # before a database is made
+    study = open_study(url, name, base, heartbeat)
     space = space or find_space(base.model)
     enough = _optuna().study.MaxTrialsCallback(trials, states)
     if len(study.get_trials(deepcopy=False, states=states)) < trials:
