@@ -4,22 +4,23 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_METHODS', 'query_rows', 'pack_rows', 'model_facts', 'base64_text', 'image_facts', 'method_facts',
-           'method_map', 'rounded_maps', 'image_result', 'explorer_data', 'static_file', 'bundle', 'script_html',
-           'element_html', 'page_html']
+           'method_map', 'rounded_maps', 'image_result', 'explorer_data', 'live_weights', 'live_data', 'static_file',
+           'bundle', 'script_html', 'element_html', 'page_html']
 
 # %% ../nbs/70_element.ipynb #4cea5c44
 import base64, html, json, re
 from collections import Counter
+from dataclasses import asdict
 from importlib.resources import files
 from itertools import groupby
 
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, check_name, describe_parameters, moved
+from .core import UserError, check_name, describe_parameters, moved, to_json
 from .data import displayed
-from .model import About, about, as_classifier, batch_logits, evaluating
-from .model import to_probabilities
+from .model import About, Spec, about, as_classifier, batch_logits, evaluating
+from .model import safetensors_bytes, to_probabilities
 from .evidence import NoAttention, UntrustedAttention
 from .maps import AttentionMaps, capture_attention, check_target
 from .maps import token_words, unfold_windows
@@ -379,6 +380,44 @@ def explorer_data(
         "live": False,
     }
 
+# %% ../nbs/70_element.ipynb #518a7747
+def live_weights(
+    model: nn.Module,  # a plain `vit` made by `create_model`, or loaded
+    half: bool = False,  # in float16: half the bytes
+) -> bytes:  # content of a safetensors file that `vit.js` reads
+    "Write a model for the page; raise `UserError` for one that `vit.js` does not compute"
+    known = about(model)
+    if not isinstance(getattr(known.model, "spec", None), Spec) or known.name != "vit":
+        raise UserError(f"a page can compute the model vit, not {known.name}")
+    tensors = known.model.state_dict()
+    if half:
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+    return safetensors_bytes(tensors, {"vit_mnist": to_json(asdict(known.model.spec))})
+
+# %% ../nbs/70_element.ipynb #7066e545
+_computed = "attention", "rollout"  # methods that a page computes by itself
+
+
+def live_data(
+    data: dict,  # from `explorer_data`
+    model: nn.Module,  # a plain `vit`
+    half: bool = False,  # weights in float16: half the bytes
+) -> dict:  # what JSON can hold, with the model in place of results
+    "Put the model into the data of a page; raise `UserError` where the page can't compute"
+    weights = base64_text(live_weights(model, half))
+    spec = about(model).model.spec
+    for image in data["images"]:
+        if image["shape"] != [*image["side"], spec.args.get("channels", 3)]:
+            raise UserError("a live page takes images of at most 384 x 384 pixels")
+    kept = [method for method in data["methods"] if method["name"] in _computed]
+    gone = [method["title"] for method in data["methods"] if method["name"] not in _computed]
+    if not kept:
+        raise UserError(f"a page computes {' and '.join(_computed)}, not {', '.join(gone)}")
+    missing = f"{', '.join(gone)}: only in a notebook, where Python computes." if gone else ""
+    note = " ".join(filter(None, [data["note"], missing]))
+    page = {**data, "methods": kept, "note": note, "left_out": "", "steps": [], "results": []}
+    return {**page, "live": True, "source": "model", "weights": weights}
+
 # %% ../nbs/70_element.ipynb #546f0177
 def static_file(
     name: str,  # "vit.js"
@@ -464,10 +503,11 @@ def element_html(
     image, code, meets = _image(data, picture) if picture else "", "", ""
     if widget:
         image, meets = f"<p>{_STILL}</p>{image}", f' data-widget="{widget}"'
+    pad = '<vit-pad data-page slot="paper"></vit-pad>' if data.get("sheet") else ""
     if script:
-        code = script_html("attention.js")
+        code = script_html("live.js" if data.get("source") == "model" else "attention.js")
     held = f'<script type="application/json">{inside}</script>'
-    return f"<vit-attention{meets}>{image}{held}</vit-attention>{code}"
+    return f"<vit-attention{meets}>{image}{held}{pad}</vit-attention>{code}"
 
 # %% ../nbs/70_element.ipynb #0f1161ff
 _STYLE = (

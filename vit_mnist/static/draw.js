@@ -14,6 +14,7 @@ const STYLE = `
   :host { display: block; font: 14px/1.45 system-ui, sans-serif; max-width: max(240px, 62vh);
     --line: color-mix(in srgb, currentColor 22%, transparent); --accent: #3b82f6; }
   * { box-sizing: border-box; }
+  [hidden] { display: none !important; }
   canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px;
     cursor: crosshair; touch-action: none; background: #fff; }
   .row { display: flex; flex-wrap: wrap; gap: 6px; margin: 6px 0; }
@@ -26,7 +27,8 @@ const STYLE = `
 `;
 
 export class VitPad extends HTMLElement {
-  #strokes = []; #drawing = null; #cursor = null; #queued = false; #canvas; #buttons = {}; #leave = null;
+  #strokes = []; #drawing = null; #pointer = null; #cursor = null; #queued = false; #keeps = false;
+  #canvas; #buttons = {}; #leave = null;
 
   connectedCallback() {
     this.dispatchEvent(new CustomEvent("vit-connected"));
@@ -63,12 +65,25 @@ export class VitPad extends HTMLElement {
       h("p", {}, "Draw a digit. By keyboard: arrows move the pen, space puts it down or lifts it."));
     this.#canvas.addEventListener("pointerdown", (e) => this.#down(e));
     this.#canvas.addEventListener("pointermove", (e) => this.#move(e));
-    for (const name of ["pointerup", "pointercancel"]) this.#canvas.addEventListener(name, () => this.#up());
+    for (const name of ["pointerup", "pointercancel"]) this.#canvas.addEventListener(name, (e) => this.#up(e));
     this.#canvas.addEventListener("keydown", (e) => this.#key(e));
     this.#show();
   }
 
   get strokes() { return structuredClone(this.#strokes); }
+  set strokes(strokes) {
+    this.#strokes = structuredClone(strokes);
+    this.#drawing = null;
+    this.#changed();
+  }
+
+  // Whether a host keeps drawings, when it is told that one shall be kept.
+  get keeps() { return this.#keeps; }
+  set keeps(keeps) {
+    this.#keeps = keeps;
+    if (this.shadowRoot) this.#show();
+  }
+
   undo() { this.#strokes.pop(); this.#changed(); }
   clear() { this.#strokes = []; this.#changed(); }
 
@@ -88,20 +103,26 @@ export class VitPad extends HTMLElement {
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   }
   #down(event) {
-    if (event.button) return;
+    if (event.button || this.#drawing) return; // a second finger draws nothing
+    this.#pointer = event.pointerId;
     this.#canvas.setPointerCapture(event.pointerId);
     this.#strokes.push((this.#drawing = [this.#at(event)]));
     this.#changed();
   }
   #move(event) {
-    if (!this.#drawing) return;
+    if (!this.#drawing || event.pointerId !== this.#pointer) return;
     const all = event.getCoalescedEvents?.() ?? [];
     for (const e of all.length ? all : [event]) this.#drawing.push(this.#at(e));
     this.#changed();
   }
-  #up() { this.#drawing = null; }
+  #up(event) { if (event.pointerId === this.#pointer) this.#drawing = null; }
 
   #key(event) {
+    if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) {
+      this.undo();
+      event.preventDefault();
+      return event.stopPropagation();
+    }
     const move = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
     if (event.key !== " " && !move) return;
     this.#cursor ??= { at: [0.5, 0.3], stroke: null };
@@ -146,6 +167,7 @@ export class VitPad extends HTMLElement {
       c.beginPath(); c.arc(...this.#cursor.at, 0.035, 0, 7); c.stroke();
     }
     for (const button of Object.values(this.#buttons)) button.disabled = !this.#strokes.length;
+    this.#buttons.keep.hidden = !this.keeps;
   }
 }
 
@@ -154,6 +176,7 @@ define("vit-pad", VitPad);
 // ---- the widget: every drawing goes to the kernel, one at a time, or a slow kernel would fall ever further behind
 
 export function connect(pad, model) {
+  pad.keeps = true;
   const end = new AbortController();
   let busy = false, again = false;
   const send = () => {

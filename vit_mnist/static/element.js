@@ -11,14 +11,16 @@ import { h } from "./dom.js";
 import { help } from "./help.js";
 import { kinds, widgets } from "./meet.js";
 import { copyPicture, drawPicture } from "./picture.js";
+import { fromText } from "./sources.js";
 import { fit, isOff, isPlace, same, start } from "./state.js";
 import { STYLE } from "./style.js";
 import { NO_SHEET, capital, describe, number, percent, who } from "./words.js";
 
-const fromText = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-
 // An image as it is drawn; older data has digits alone.
-const open = (image) => ({ shape: [...image.side, 1], drawing: true, ...image, pixels: fromText(image.pixels) });
+function open(image) {
+  const pixels = typeof image.pixels === "string" ? fromText(image.pixels) : image.pixels;
+  return { shape: [...image.side, 1], drawing: true, ...image, pixels };
+}
 
 export class VitAttention extends HTMLElement {
   #data = null; #state = null; #source = null; #parts = {};
@@ -40,8 +42,15 @@ export class VitAttention extends HTMLElement {
   }
   begin() { // with the data inside it, once there is the kind of source that they name
     const script = this.querySelector(':scope > script[type="application/json"]');
-    const data = script && JSON.parse(script.textContent), make = kinds.get(data?.source ?? "stored");
-    if (data && make) this.show(data, make(data));
+    if (!script) return;
+    try {
+      const data = JSON.parse(script.textContent), make = kinds.get(data.source ?? "stored");
+      if (make) this.show(data, make(data));
+    } catch (error) { // beside the still picture, where there is one
+      if (this.shadowRoot) throw error;
+      const unread = error instanceof SyntaxError;
+      this.prepend(h("p", { role: "alert" }, unread ? "The page is damaged: its data can't be read." : error.message));
+    }
   }
   meet() { // its widget, where there is one
     const model = widgets.get(this.dataset.widget);
@@ -58,6 +67,7 @@ export class VitAttention extends HTMLElement {
   show(data, source) {
     this.#data = { ...data, images: data.images.map(open) };
     this.#source = source;
+    source.data = this.#data;
     source.onchange = () => this.#update();
     this.#state = fit(start(data), this.#state, this.#data);
     this.#build();

@@ -10,7 +10,12 @@ import { addKind } from "./meet.js";
 import { PackedRows, unpack } from "./results.js";
 import { key } from "./state.js";
 
-const fromText = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+// Bytes of base64; what Python wrote into the page.
+export function fromText(text) {
+  let letters = null;
+  try { letters = atob(text); } catch { throw new Error("The page is damaged: it holds what is no base64."); }
+  return Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
+}
 const own = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice(); // so that floats align
 
 export class Source {
