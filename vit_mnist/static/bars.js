@@ -6,14 +6,17 @@ import { mostOf } from "./tokens.js";
 
 export function classBars(classes, label) {
   const rows = classes.map((name) => {
-    const fill = h("div", { class: "panel-fill" }), line = h("div", { class: "panel-before", hidden: "" }), text = h("td");
+    const fill = h("div", { class: "panel-fill" }),
+      line = h("div", { class: "panel-before", hidden: "" }),
+      text = h("td");
     const track = h("td", { class: "panel-track-cell" }, h("div", { class: "panel-track" }, fill, line));
     return { row: h("tr", {}, h("th", { scope: "row" }, name), track, text), fill, line, text };
   });
   const node = h("table", { class: "panel-bars", "aria-label": label }, h("tbody", {}, ...rows.map(({ row }) => row)));
   return {
     node,
-    show(now, before = null) { // probabilities, [classes]; null: nothing is known
+    show(now, before = null) {
+      // probabilities, [classes]; null: nothing is known
       node.classList.toggle("panel-unseen", !now);
       if (!now) return;
       const said = mostOf(now);

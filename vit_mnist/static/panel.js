@@ -1,7 +1,8 @@
-// <vit-panel>: one panel by itself, with the model in the page. The notebook of the panels shows each in such an element.
+// <vit-panel>: one panel by itself, with the model in the page. The notebook of the panels shows each in such an
+// element.
 //
-// Its data lies in a JSON script inside it: { panel, pixels, state, classes, faithfulness, snapshots, ... }. The weights
-// are brought by the first of a page's elements and serve them all: { weights } in base64.
+// Its data lies in a JSON script inside it: { panel, pixels, state, faithfulness, snapshots }. The weights, in base64,
+// are brought by one of a page's elements and serve them all.
 
 import { h } from "./dom.js";
 import { ViT } from "./vit.js";
@@ -28,45 +29,85 @@ export function masks(model, { off = [], empty = [] }) {
 
 let shared = null; // the model, once for all elements of a page
 function sharedModel() {
-  const script = document.querySelector('vit-panel > script[data-weights]');
+  const script = document.querySelector("vit-panel > script[data-weights]");
   return (shared ??= script && new ViT(toBytes(script.textContent)));
 }
 
 class VitPanel extends HTMLElement {
-  #pixels; #panel; #host;
+  #pixels;
+  #panel;
+  #host;
+  #state;
 
   connectedCallback() {
     if (this.shadowRoot) return;
-    const data = JSON.parse(this.querySelector(':scope > script[type="application/json"]').textContent), root = this.attachShadow({ mode: "open" });
+    const data = JSON.parse(this.querySelector(':scope > script[type="application/json"]').textContent),
+      root = this.attachShadow({ mode: "open" });
     root.append(h("style", {}, STYLE + PANEL_STYLE));
     let model = null;
-    try { model = sharedModel(); } catch (error) { return root.append(error.message); }
+    try {
+      model = sharedModel();
+    } catch (error) {
+      return root.append(error.message);
+    }
     if (!model) return root.append("The weights that this panel needs are not in the page.");
-    const forward = (pixels, { off, empty, model: other = model } = {}) => other.forward(pixels, masks(other, { off, empty }));
-    this.#host = { model, data, forward, set: (changes) => { this.state = { ...this.state, ...changes }; } };
+    const forward = (pixels, { off, empty, model: other = model } = {}) =>
+      other.forward(pixels, masks(other, { off, empty }));
+    this.#host = {
+      model,
+      data,
+      forward,
+      set: (changes) => {
+        this.state = { ...this.state, ...changes };
+      },
+    };
     this.#panel = PANELS.map((make) => (make.name === `${data.panel}Panel` ? make(this.#host) : null)).find(Boolean);
     this.#pixels = data.pixels && toBytes(data.pixels);
     this.setAttribute("data-lm-suppress-shortcuts", "true"); // a notebook must not take the keys
-    root.append(h("section", { "aria-label": this.#panel.title }, h("h3", {}, this.#panel.title), h("p", { class: "panel-about" }, this.#panel.about), this.#panel.node));
+    root.append(
+      h(
+        "section",
+        { "aria-label": this.#panel.title },
+        h("h3", {}, this.#panel.title),
+        h("p", { class: "panel-about" }, this.#panel.about),
+        this.#panel.node,
+      ),
+    );
     this.state = data.state ?? {};
   }
 
   get view() {
-    const { off, empty, move } = this.state, drawn = this.#pixels, { forward } = this.#host;
-    const pixels = drawn && (isStill(move) ? drawn : transformImage(drawn, move)), whole = pixels && forward(pixels);
-    return { drawn, pixels, whole, result: off.length || empty.length ? pixels && forward(pixels, { off, empty }) : whole, state: this.state };
+    const { off, empty, move } = this.state,
+      drawn = this.#pixels,
+      { forward } = this.#host;
+    const pixels = drawn && (isStill(move) ? drawn : transformImage(drawn, move)),
+      whole = pixels && forward(pixels);
+    return {
+      drawn,
+      pixels,
+      whole,
+      result: off.length || empty.length ? pixels && forward(pixels, { off, empty }) : whole,
+      state: this.state,
+    };
   }
   set state(state) {
-    this.current = fitState(state, this.#host.model);
+    this.#state = fitState(state, this.#host.model);
     this.#panel.show(this.view);
   }
-  get state() { return this.current; }
-  set pixels(pixels) { // Uint8Array(784), or null for a blank pad
+  get state() {
+    return this.#state;
+  }
+  set pixels(pixels) {
+    // Uint8Array(784), or null for a blank pad
     this.#pixels = pixels;
     this.#panel.show(this.view);
   }
-  get panel() { return this.#panel; }
-  get host() { return this.#host; }
+  get panel() {
+    return this.#panel;
+  }
+  get host() {
+    return this.#host;
+  }
 }
 
 if (!customElements.get("vit-panel")) customElements.define("vit-panel", VitPanel);

@@ -1,7 +1,8 @@
 // How the panels and the walk look, on screen and on paper. Everything is mixed from the page's own text colour.
 
 export const PANEL_STYLE = `
-  .panel { --line: color-mix(in srgb, currentColor 22%, transparent); --soft: color-mix(in srgb, currentColor 9%, transparent);
+  .panel { --line: color-mix(in srgb, currentColor 22%, transparent);
+    --soft: color-mix(in srgb, currentColor 9%, transparent);
     --quiet: color-mix(in srgb, currentColor 72%, transparent); --accent: #3b82f6;
     display: grid; gap: 10px; min-width: 0; grid-template-columns: minmax(0, 1fr); font-variant-numeric: tabular-nums; }
   .panel [hidden], .walk [hidden] { display: none !important; }
@@ -9,10 +10,12 @@ export const PANEL_STYLE = `
   .panel h4 { font-size: 14px; margin-bottom: 4px; }
   .panel section { min-width: 0; display: grid; gap: 6px; align-content: start; grid-template-columns: minmax(0, 1fr); }
   .panel canvas { display: block; width: 100%; border-radius: 3px; }
-  .panel button, .walk button, .panel select { font: inherit; color: inherit; background: transparent; border: 1px solid color-mix(in srgb, currentColor 55%, transparent);
+  .panel button, .walk button, .panel select { font: inherit; color: inherit; background: transparent;
+    border: 1px solid color-mix(in srgb, currentColor 55%, transparent);
     border-radius: 6px; padding: 3px 9px; min-height: 32px; cursor: pointer; justify-self: start; }
   .panel select option { color: CanvasText; background: Canvas; }
-  .panel button:disabled, .walk button:disabled { opacity: .4; cursor: default; }
+  .panel button:disabled, .walk button:disabled { border-style: dashed; cursor: default;
+    color: color-mix(in srgb, currentColor 72%, transparent); }
   .panel :focus-visible, .walk :focus-visible { outline: 3px solid #3b82f6; outline-offset: 2px; }
   .panel input[type=range] { width: 100%; min-width: 0; margin: 0; min-height: 28px; accent-color: #3b82f6; }
   .panel-said { font-weight: 600; min-height: 2.9em; }
@@ -23,14 +26,16 @@ export const PANEL_STYLE = `
   .panel-choice { display: grid; gap: 2px; font-size: 12.5px; }
   .panel-curve { max-width: 560px; }
   .panel table { border-collapse: collapse; width: 100%; }
-  .panel th, .panel td { font: inherit; font-variant-numeric: tabular-nums; padding: 1px 3px; text-align: right; border: 0; background: none; color: inherit; }
+  .panel th, .panel td { font: inherit; font-variant-numeric: tabular-nums; padding: 1px 3px; text-align: right;
+    border: 0; background: none; color: inherit; }
   .panel-numbers { font-size: 12px; }
   .panel-numbers thead th { font-weight: 600; border-bottom: 1px solid var(--line); vertical-align: bottom; }
   .panel-numbers tfoot > tr > * { font-weight: 600; border-top: 1px solid var(--line); }
   .panel-numbers th[scope=row], .panel-numbers thead th:first-child { text-align: left; }
   .panel .panel-numbers .panel-first > * { font-weight: 700; background: var(--soft); }
 
-  .panel-bars th { width: 1%; text-align: left; white-space: nowrap; max-width: 12ch; overflow: hidden; text-overflow: ellipsis; }
+  .panel-bars th { width: 1%; text-align: left; white-space: nowrap; max-width: 12ch; overflow: hidden;
+    text-overflow: ellipsis; }
   .panel-bars td:last-child { width: 1%; white-space: nowrap; min-width: 6ch; font-size: 12.5px; }
   .panel-bars .panel-first > * { font-weight: 700; }
   .panel-track { position: relative; height: 12px; background: var(--soft); border-radius: 2px; }
@@ -40,8 +45,10 @@ export const PANEL_STYLE = `
   .layers-table { table-layout: fixed; font-size: 12.5px; }
   .panel .layers-table th, .panel .layers-table td { text-align: center; padding: 3px 0; }
   .panel .layers-table tr > :first-child { width: 76px; text-align: left; font-size: 12px; }
-  .panel .layers-table tbody td { background: color-mix(in srgb, #3b82f6 var(--share, 0%), transparent); border: 1px solid var(--line); }
-  .panel .layers-table tbody td.layers-first { font-weight: 700; outline: 2px solid currentColor; outline-offset: -2px; }
+  .panel .layers-table tbody td { background: color-mix(in srgb, #3b82f6 var(--share, 0%), transparent);
+    border: 1px solid var(--line); }
+  .panel .layers-table tbody td.layers-first { font-weight: 700; outline: 2px solid currentColor;
+    outline-offset: -2px; }
   .panel .layers-decided > th { font-weight: 700; text-decoration: underline; }
 
   .apart-steps { display: grid; gap: 16px; grid-template-columns: minmax(0, 1fr); }
@@ -52,24 +59,30 @@ export const PANEL_STYLE = `
   .panel-board { display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); gap: 4px; }
   .panel-board button { padding: 0; min-height: 30px; width: 100%; position: relative; border-radius: 4px; }
   .panel-board button[aria-checked=true] { box-shadow: inset 0 -4px 0 var(--accent); }
-  .panel-board button[aria-checked=false] { border-style: dashed; text-decoration: line-through; background: var(--soft); }
-  .change-parts, .move-parts { display: grid; gap: 16px; grid-template-columns: minmax(0, 1fr); }
+  .panel-board button[aria-checked=false] { border-style: dashed; text-decoration: line-through;
+    background: var(--soft); }
+  .change-parts, .move-parts { display: grid; gap: 16px; align-items: start; grid-template-columns: minmax(0, 1fr); }
   .change-heads { display: grid; gap: 4px; grid-template-columns: 76px minmax(0, 1fr); }
   .change-patches { position: relative; max-width: 340px; width: 100%; }
   .change-patches .panel-board { position: absolute; inset: 0; gap: 0; grid-auto-rows: 1fr; }
-  .change-patches .panel-board button { min-height: 0; border: 0; border-radius: 0; box-shadow: none; touch-action: manipulation; }
-  .change-patches .panel-board button[aria-checked=false] { text-decoration: none; outline: 1px solid #1e3a8a; outline-offset: -1px;
+  .change-patches .panel-board button { min-height: 0; border: 0; border-radius: 0; box-shadow: none;
+    touch-action: manipulation; }
+  .change-patches .panel-board button[aria-checked=false] { text-decoration: none; outline: 1px solid #1e3a8a;
+    outline-offset: -1px;
     background: repeating-linear-gradient(45deg, #fff 0 5px, #93b4ee 5px 7px); }
   .change-patches .panel-board button:focus-visible { outline: 3px solid #c2410c; outline-offset: -3px; }
 
-  .move-row { display: grid; grid-template-columns: 84px minmax(0, 1fr) 78px; gap: 8px; align-items: center; font-size: 13px; }
+  .move-row { display: grid; grid-template-columns: 84px minmax(0, 1fr) 78px; gap: 8px; align-items: center;
+    font-size: 13px; }
   .move-seen { max-width: 240px; }
-  .why-maps { display: grid; gap: 10px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 150px), 1fr)); max-width: 760px; }
+  .why-maps { display: grid; gap: 10px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 150px), 1fr));
+    max-width: 760px; }
   .why-maps figure { display: grid; gap: 4px; align-content: end; }
   .why-scale { max-width: 320px; }
   .why-scale i { display: block; height: 10px; border-radius: 2px; }
   .why-scale div { display: flex; justify-content: space-between; }
-  .panel .why-trust { border-left: 3px solid var(--accent); background: var(--soft); padding: 6px 10px; font-size: 13px; }
+  .panel .why-trust { border-left: 3px solid var(--accent); background: var(--soft); padding: 6px 10px;
+    font-size: 13px; }
 
   .walk { display: grid; gap: 6px; }
   .walk-step { border: 2px solid #3b82f6; border-radius: 8px; padding: 8px 12px; display: grid; gap: 6px; }

@@ -4,18 +4,22 @@
 export function slices(milliseconds = 10) {
   let latest = 0;
   return {
-    start(count, piece, tell) { // piece(0), ..., piece(count - 1); after each slice tell(how many are done)
+    start(count, piece, tell) {
+      // piece(0), ..., piece(count - 1); after each slice tell(how many are done)
       const mine = ++latest;
       let done = 0;
       const slice = () => {
         if (mine !== latest) return;
         const end = performance.now() + milliseconds;
-        do piece(done++); while (done < count && performance.now() < end);
+        do piece(done++);
+        while (done < count && performance.now() < end);
         tell(done);
         if (done < count) requestAnimationFrame(slice);
       };
       if (count) requestAnimationFrame(slice);
     },
-    stop() { latest++; },
+    stop() {
+      latest++;
+    },
   };
 }
