@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from vit_mnist.attention import record_attention
 from vit_mnist.core import UserError
 from vit_mnist.data import load_data, normalise
-from vit_mnist.element import base64_text
+from vit_mnist.element import base64_text, bundle
 from vit_mnist.explanation import explain
-from vit_mnist.live import bundle
+
 from vit_mnist.model import create_model, load_model, save_model
 from vit_mnist.panels import faithfulness_facts, panel_html, panels_data, snapshots_of
 from vit_mnist.perturbation import AblatedHeads
@@ -451,9 +451,9 @@ def test_a_panel_fits_a_phone_can_be_read_and_is_kept_as_a_picture(show, panel, 
         )
         faults = page.evaluate(FAULTS)
         assert not faults["faint"] and not faults["wide"] and faults["pageWidth"] <= 360
-    names = page.evaluate(f"""() => [...{PANEL}.shadowRoot.querySelectorAll('button, input, select')]
-        .filter((one) => !(one.ariaLabel || one.textContent || one.labels?.length)).length""")
-    assert names == 0
+    controls = "[...panel.shadowRoot.querySelectorAll('button, input, select')]"
+    unnamed = "(one) => !(one.ariaLabel || one.textContent || one.labels?.length)"
+    assert ask(page, f"{controls}.filter({unnamed}).length") == 0
     drawn = "modules['share.js'].panelPicture(panel.panel, panel.host.model, panel.view)"
     picture = ask(page, f"{drawn}.toDataURL('image/png')")
     assert len(picture) > 20_000

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_METHODS', 'query_rows', 'pack_rows', 'model_facts', 'base64_text', 'image_facts', 'method_facts',
-           'method_map', 'rounded_maps', 'image_result', 'explorer_data', 'static_file', 'element_html', 'page_html']
+           'method_map', 'rounded_maps', 'image_result', 'explorer_data', 'static_file', 'bundle', 'script_html',
+           'element_html', 'page_html']
 
 # %% ../nbs/70_element.ipynb #4cea5c44
-import base64, html, json
+import base64, html, json, re
 from collections import Counter
 from importlib.resources import files
 from itertools import groupby
@@ -380,10 +381,52 @@ def explorer_data(
 
 # %% ../nbs/70_element.ipynb #546f0177
 def static_file(
-    name: str,  # "attention.js" or "draw.js"
+    name: str,  # "vit.js"
 ) -> str:  # JavaScript
     "Read one of the package's browser files"
     return (files("vit_mnist") / "static" / name).read_text(encoding="utf-8")
+
+# %% ../nbs/70_element.ipynb #30afe580
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let) (\w+))", re.MULTILINE)
+_WIDGET = re.compile(r"^export default (.*);\n", re.MULTILINE)  # what anywidget takes
+
+
+def _module(name):
+    "Return a browser file as an expression, and the files that it imports"
+    code, needed = static_file(name), _IMPORT.findall(static_file(name))
+    exported = [*_EXPORT.findall(code), *(f"default: {each}" for each in _WIDGET.findall(code))]
+    code = _IMPORT.sub(r'const {\1} = modules["\2"];\n', _WIDGET.sub("", code))
+    scope = f"(() => {{\n{_EXPORT.sub('', code)}return {{ {', '.join(exported)} }};\n}})()"
+    return scope, [file for _, file in needed]
+
+# %% ../nbs/70_element.ipynb #cdf90f24
+def bundle(
+    name: str,  # of a browser file: "attention.js"
+    widget: bool = False,  # export what anywidget takes
+) -> str:  # JavaScript: afterwards `modules["attention.js"]` holds what the file exports
+    "Write a browser file and all that it imports as one script"
+    scopes = {}
+
+    def add(name):
+        if name not in scopes:
+            scope, needed = _module(name)
+            for file in needed:
+                add(file)
+            scopes[name] = scope  # after what it imports
+
+    add(name)
+    parts = [f'modules["{name}"] = {scope};\n' for name, scope in scopes.items()]
+    last = f'export default modules["{name}"].default;\n' if widget else ""
+    return "".join(["const modules = {};\n", *parts, last])
+
+
+def script_html(
+    name: str,  # of a browser file: "attention.js"
+) -> str:  # HTML
+    "Write a browser file and all that it imports as a script of a page"
+    safe = bundle(name).replace("</", "<\\/")
+    return f'<script type="module">{safe}</script>'
 
 # %% ../nbs/70_element.ipynb #52d8a18e
 _STILL = "A still picture. In a notebook, <b>run this cell first</b> (Shift + Enter), then click."
@@ -422,8 +465,7 @@ def element_html(
     if widget:
         image, meets = f"<p>{_STILL}</p>{image}", f' data-widget="{widget}"'
     if script:
-        safe = static_file("attention.js").replace("</", "<\\/")
-        code = f'<script type="module">{safe}</script>'
+        code = script_html("attention.js")
     held = f'<script type="application/json">{inside}</script>'
     return f"<vit-attention{meets}>{image}{held}</vit-attention>{code}"
 

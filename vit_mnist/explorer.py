@@ -24,9 +24,8 @@ from .model import about, load_model, model_input
 from .maps import capture_attention
 from .pictures import plot_attention, plot_layers
 from .perturbation import AblatedHeads
-from .element import base64_text, element_html, explorer_data, image_facts
+from .element import base64_text, bundle, element_html, explorer_data, image_facts
 from .element import image_result, method_map, pack_rows, page_html, rounded_maps
-from .element import static_file
 
 # %% ../nbs/71_explorer.ipynb #81065e8b
 def _position(name, value, count):
@@ -179,7 +178,7 @@ def _snapshots(run):
 class AttentionExplorer(_State):
     "Explore by hand what a model attends to, in a notebook; `save` makes a page of it"
 
-    _esm = static_file("attention.js")
+    _esm = bundle("attention.js", widget=True)
 
     def __init__(
         self,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['panel_html', 'faithfulness_facts', 'snapshots_of', 'panels_data']
 
-# %% ../nbs/74_panels.ipynb #250e51fd
+# %% ../nbs/74_panels.ipynb #ee98665e
 import csv, gzip, json, re
 from dataclasses import replace
 from importlib.resources import files
@@ -14,9 +14,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from .core import UserError, describe_parameters
-from .element import base64_text, static_file
+from .element import base64_text, bundle, static_file
 from .explorer import _snapshots
-from .live import bundle, live_weights
+from .live import live_weights
 from .model import load_model
 
 # %% ../nbs/74_panels.ipynb #4e70197a

@@ -5,6 +5,7 @@
 import { h } from "./dom.js";
 import { scaleOf } from "./colours.js";
 import { begin, drawMap, drawRing } from "./canvas.js";
+import { isOff } from "./state.js";
 import { asImage, attentionOf, mostOf, queryOf, tokenName, tokenOf } from "./tokens.js";
 
 const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
@@ -228,7 +229,7 @@ export function apartPanel(host) {
     ])
       select.value = value;
     if (!result) return void (said.textContent = "Nothing is drawn yet, so no token has anything to say.");
-    const off = state.off.some(([l, i]) => l === at.layer && i === at.head);
+    const off = isOff({ off: state.off, layer: at.layer }, at.head);
     at.key =
       key ??
       mostOf(result.attention[at.layer].subarray((at.head * n + at.query) * n, (at.head * n + at.query + 1) * n));

@@ -6,8 +6,7 @@ import { begin, drawGrid, drawImage } from "./canvas.js";
 import { asImage, mostOf, probabilities, queryOf, tokenName } from "./tokens.js";
 import { classBars } from "./bars.js";
 import { board } from "./board.js";
-
-const isOff = (off, layer, head) => off.some(([l, i]) => l === layer && i === head);
+import { isOff } from "./state.js";
 
 export function changePanel(host) {
   const { model } = host,
@@ -23,7 +22,7 @@ export function changePanel(host) {
     press: (i) => {
       const [layer, head] = place(i);
       host.set({
-        off: isOff(state.off, layer, head)
+        off: isOff({ off: state.off, layer }, head)
           ? state.off.filter(([l, one]) => l !== layer || one !== head)
           : [...state.off, [layer, head]],
       });
@@ -85,7 +84,7 @@ export function changePanel(host) {
       state = stands;
       const { off, empty } = state,
         changed = off.length + empty.length > 0;
-      headBoard.show((i) => !isOff(off, ...place(i)));
+      headBoard.show((i) => !isOff({ off, layer: place(i)[0] }, place(i)[1]));
       layerBoard.show((layer) => off.filter(([l]) => l === layer).length < heads);
       patchBoard.show((i) => !empty.includes(i));
       allOn.disabled = !off.length;

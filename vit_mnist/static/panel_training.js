@@ -106,7 +106,8 @@ export function trainingPanel(host) {
     if (known.length < found.length) return void (tips.textContent = "Computing…");
     const runs = stretches(known.map(mostOf));
     const last = runs.pop();
-    const when = ({ from, to }) => (from === to ? `at ${found[from].step}` : `from ${found[from].step} to ${found[to].step}`);
+    const stepAt = (i) => found[i].step;
+    const when = ({ from, to }) => (from === to ? `at ${stepAt(from)}` : `from ${stepAt(from)} to ${stepAt(to)}`);
     const before = runs.map((run) => `${classes[run.said]} ${when(run)}`).join(", ");
     tips.textContent = before
       ? `From step ${found[last.from].step} on, the answer is ${classes[last.said]}; before that it was ${before}.`

@@ -1,4 +1,6 @@
-// The words of the page.
+// The words of the page, and numbers as it writes them.
+
+import { isOff, isPlace } from "./state.js";
 
 // The sign of per cent is never on a line of its own.
 export const percent = (share) => `${(100 * share).toFixed(share >= 0.0995 ? 0 : 1)}\u00a0%`;
@@ -7,7 +9,7 @@ export function number(value) {
 }
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-// The words of the page, a sentence each. Those of methods are said only where the method is there.
+// What Help explains, a sentence each. Words of of methods are said only where the method is there.
 export const TERMS = [
   ["Patch", "a small square of the image, one token for the model."],
   ["Class token (CLS)", "a token that belongs to no patch; the model reads its answer from it."],
@@ -39,3 +41,32 @@ export const LEGEND = [
 ];
 
 export const NO_SHEET = "The sheet needs Python: in a notebook, run this cell first (Shift + Enter).";
+
+export function who(query) {
+  if (isPlace(query)) return `patch (${query.join(", ")})`;
+  return query === "cls" ? "class token" : query === "mean" ? "patch mean" : query;
+}
+
+// What a view shows, in a sentence or two: of a state, with the result that is known of it, and the cell pointed at.
+export function describe(data, s, result, pointed) {
+  const layer = data.layers[s.layer], method = data.methods.find((m) => m.name === s.method);
+  const { values, grid } = result.map(s), raw = s.method === "attention";
+  if (layer?.note && raw) return layer.note;
+  if (!values) return null;
+  const side = raw ? result.isMean(s) && layer.block : result.maps[s.method].block;
+  const coarse = side > 1 ? ` Means over blocks of ${side} × ${side} ${raw ? "patches" : "pixels"}.` : "";
+  const shown = pointed?.every((v, i) => v < grid[i]) ? pointed : null;
+  const at = shown ? shown[0] * grid[1] + shown[1] : values.indexOf(values.reduce((a, b) => Math.max(a, b)));
+  const value = (raw || method.share ? percent : number)(values[at]);
+  const place = `row ${Math.floor(at / grid[1])}, column ${at % grid[1]} (${value})`;
+  if (!raw) {
+    const target = method.targets ? ` for ${data.classes[s.target ?? result.said]}` : "";
+    return `${method.title}${target}: ${shown ? "" : "most at "}${place}. ${capital(method.about)}.${coarse}`;
+  }
+  const rest = 1 - values.reduce((a, b) => a + b, 0), off = s.off.filter(([l]) => l === s.layer).length;
+  const more = layer.rest && rest > 0.005 ? `; ${percent(rest)} to tokens without a place` : "";
+  const head = s.head === null ? `mean of all heads${off ? ` (${off} of them off)` : ""}` : `head ${s.head}`;
+  const silent = isOff(s, s.head) ? " This head is switched off: the model gets nothing from it." : "";
+  const what = `${who(s.query)} attends ${shown ? "to" : "most to"} ${place}${more}.`;
+  return `Layer ${s.layer}, ${head}: ${what}${silent}${coarse}`;
+}
