@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEFAULT_METHODS', 'query_rows', 'pack_rows', 'model_facts', 'base64_text', 'image_facts', 'method_facts',
            'method_map', 'rounded_maps', 'image_result', 'explorer_data', 'live_weights', 'live_data', 'static_file',
-           'bundle', 'script_html', 'element_html', 'page_html']
+           'bundle', 'script_html', 'element_html', 'document_html', 'page_html']
 
 # %% ../nbs/70_element.ipynb #4cea5c44
 import base64, html, json, re
@@ -512,7 +512,7 @@ def element_html(
 # %% ../nbs/70_element.ipynb #0f1161ff
 _STYLE = (
     ":root { color-scheme: light dark; background: Canvas; color: CanvasText } "
-    "body { margin: 0 auto; max-width: 960px; padding: 12px } "
+    "body { margin: 0 auto; max-width: WIDTHpx; padding: 12px } "
     "p, footer { font: 14px/1.45 system-ui, sans-serif; padding: 0 4px } "
     "img { max-width: 100% }"
 )
@@ -529,21 +529,33 @@ def _page_words(data):
     return f"What is seen: an image as {name} gets it{where}. {probabilities}"
 
 
+def document_html(
+    title: str,  # of the page
+    body: str,  # HTML
+    still: str = "",  # HTML in its place where no script may run
+    width: int = 960,  # at most, in pixels
+) -> str:  # HTML
+    "Write a page that needs nothing else: one file"
+    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    style = _STYLE.replace("WIDTH", str(width))
+    head = f"{meta}<title>{html.escape(title)}</title><style>{style}</style>"
+    if still:
+        head += "<noscript><style>.live { display: none }</style></noscript>"
+        still = f"<noscript>{still}</noscript>"
+    made = f'Made with <a href="{_PROJECT}">vit_mnist</a>, a laboratory for Vision Transformers.'
+    body = f"<head>{head}</head><body>{still}{body}<footer>{made}</footer></body>"
+    return f'<!doctype html>\n<html lang="en">{body}</html>\n'
+
+
 def page_html(
     data: dict,  # from `explorer_data`, with results
     picture: bytes = None,  # PNG, seen where no script may run
 ) -> str:  # HTML
-    "Write a page that needs nothing else: one file"
-    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    head, still = f"{meta}<title>{html.escape(data['title'])}</title><style>{_STYLE}</style>", ""
-    if picture:
-        head += "<noscript><style>.live { display: none }</style></noscript>"
-        said = f"<p>What is seen: {html.escape(_picture_words(data))}, the brighter the more.</p>"
-        still = f"<noscript>{_image(data, picture)}{said}</noscript>"
-    made = f'Made with <a href="{_PROJECT}">vit_mnist</a>, a laboratory for Vision Transformers.'
-    words = f'<p class="live">{html.escape(_page_words(data))}</p><footer>{made}</footer>'
-    body = f"<head>{head}</head><body>{still}{element_html(data)}{words}</body>"
-    return f'<!doctype html>\n<html lang="en">{body}</html>\n'
+    "Write an explorer as a page that needs nothing else"
+    said = f"<p>What is seen: {html.escape(_picture_words(data))}, the brighter the more.</p>"
+    still = _image(data, picture) + said if picture else ""
+    words = f'<p class="live">{html.escape(_page_words(data))}</p>'
+    return document_html(data["title"], element_html(data) + words, still)
 
 # %% ../nbs/70_element.ipynb #3f3ba11f
 __getattr__ = moved(

@@ -14,9 +14,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from .core import UserError, describe_parameters
-from .element import base64_text, bundle, static_file
+from .element import base64_text, bundle, live_weights, static_file
 from .explorer import _snapshots
-from .live import live_weights
 from .model import load_model
 
 # %% ../nbs/74_panels.ipynb #4e70197a

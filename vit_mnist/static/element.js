@@ -169,10 +169,11 @@ export class VitAttention extends HTMLElement {
   #arrange(d, p, deep) {
     const figure = (area, ...parts) => h("figure", { style: `grid-area: ${area}; align-content: start` }, ...parts);
     const row = (label, control, text) => [h("span", {}, label), control, text];
+    for (const name of ["layer", "head"]) p[name].dataset.part = name;
     const strip = h("div", { class: "strip", role: "group", "aria-label": "Image" }, ...p.thumbs);
     p.stage = h("div", { class: "stage" },
-      h("figure", {}, (p.digitTitle = h("figcaption")), p.digitAxes.node),
-      (p.heatBox = h("figure", {}, (p.heatTitle = h("figcaption")), p.heatAxes.node, p.legend)));
+      h("figure", { "data-part": "query" }, (p.digitTitle = h("figcaption")), p.digitAxes.node),
+      (p.heatBox = h("figure", { "data-part": "map" }, (p.heatTitle = h("figcaption")), p.heatAxes.node, p.legend)));
     const methods = h("div", { class: "chips", role: "group", "aria-label": "Method" });
     if (d.methods.length > 1) methods.append(...p.methods);
     const scale = { class: "check", title: "Colour all layers and heads, or all classes, by one scale" };
@@ -188,6 +189,7 @@ export class VitAttention extends HTMLElement {
       ...(d.left_out && !d.live ? [h("div", { class: "note", "data-control": "left-out" }, d.left_out)] : []));
     const prediction = { class: "two", "data-control": "prediction" };
     const bars = figure("bars", h("figcaption", prediction, p.barsTitle, p.barsHint), p.bars);
+    bars.dataset.part = "bars";
     const off = d.live || this.#state.off.length ? [h("div", { class: "between quiet" }, p.offText, p.allOn)] : [];
     p.manyBox = figure("many", p.manyTitle, ...off, h("div", { class: "stack" }, ...this.#room(), p.many));
 

@@ -4,9 +4,10 @@
 import { VitAttention } from "./element.js";
 import { prepareDigit } from "./digits.js";
 import { VitPad } from "./draw.js";
-import { define } from "./meet.js";
+import { addKind, define } from "./meet.js";
 import { ModelSource } from "./model.js";
 
+addKind("model", (data) => new ModelSource(data));
 define("vit-attention", VitAttention);
 define("vit-pad", VitPad);
 

@@ -1,6 +1,5 @@
 // The model in the page as the explorer's source: nothing is stored, every answer is computed when it is asked for.
 
-import { addKind } from "./meet.js";
 import { Result } from "./results.js";
 import { Source, fromText } from "./sources.js";
 import { key } from "./state.js";
@@ -95,7 +94,6 @@ export class ModelSource extends Source {
     const values = [rollout(result.attention, model, headMask(model, off))];
     const maps = { rollout: { grid: [model.rows, model.columns], values, block: 1, classes: null } };
     const tables = result.attention.map((layer) => [new TokenRows(layer, model)]);
-    return new Result(this.data, { probs: shares(result.logits), maps }, tables);
+    return Object.assign(new Result(this.data, { probs: shares(result.logits), maps }, tables), { raw: result });
   }
 }
-addKind("model", (data) => new ModelSource(data));

@@ -98,7 +98,13 @@ export const STYLE = `
     .paper .columns { grid-template: "paper bars" auto "left many" auto / minmax(0, 5fr) minmax(0, 3fr); }
     .label { min-height: 5.8em; }
   }
+  [data-told] { outline: 3px solid #c2410c; outline-offset: 3px; border-radius: 4px; }
   @container (min-width: 840px) { .label { min-height: 4.35em; } }
+  @container (min-width: 1020px) {
+    .paper .columns { gap: 10px 20px; grid-template: "paper left bars" auto "paper left many" 1fr
+      / 280px minmax(0, 660px) minmax(220px, 1fr); }
+    .paper .columns .many { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); }
+  }
   @media (forced-colors: active) {
     .fill, .ghost, .legend i, .swatch, .badge { forced-color-adjust: none; }
     .fill { background: Highlight; }
