@@ -405,10 +405,6 @@ def live_data(
 ) -> dict:  # what JSON can hold, with the model in place of results
     "Put the model into the data of a page; raise `UserError` where the page can't compute"
     weights = base64_text(live_weights(model, half))
-    spec = about(model).model.spec
-    for image in data["images"]:
-        if image["shape"] != [*image["side"], spec.args.get("channels", 3)]:
-            raise UserError("a live page takes images of at most 384 x 384 pixels")
     kept = [method for method in data["methods"] if method["name"] in _computed]
     gone = [method["title"] for method in data["methods"] if method["name"] not in _computed]
     if not kept:

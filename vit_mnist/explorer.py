@@ -463,18 +463,17 @@ def picture(
 # %% ../nbs/71_explorer.ipynb #97f4a873
 @patch
 def _alive(self: AttentionExplorer, images):
-    "Collect the data of a page that holds the model; with a sheet to draw on, if it reads digits"
+    "Collect the data of a page that holds the model, and a sheet to draw on"
     if self.images.dtype != torch.uint8:
         raise UserError("a live page takes images as uint8 pixels, not as floats")
     data = live_data(self._data, self.model_at(self.step))
-    shown, sheet = self._data["images"][: self._many(images)], {}
+    shown = self._data["images"][: self._many(images)]
+    sheet = image_facts(torch.zeros(1, 1, 28, 28).byte(), titles=["drawing"])
     state = {**self._where(len(shown)), "step": None, "target": None}
     if state["method"] not in [method["name"] for method in data["methods"]]:
         state["method"] = data["methods"][0]["name"]
-    if self.images.shape[1:] == (1, 28, 28):
-        sheet, state["image"] = {"sheet": True}, state["image"] + 1
-        shown = [*image_facts(torch.zeros(1, 1, 28, 28).byte(), titles=["drawing"]), *shown]
-    return {**data, **sheet, "images": shown, "state": state}
+    state["image"] += len(sheet)
+    return {**data, "sheet": True, "images": sheet + shown, "state": state}
 
 
 @patch
@@ -513,10 +512,10 @@ def save(
 ) -> Path:
     "Write the explorer as one file that works anywhere; say so if images are left out"
     data = self._alive(images) if live else self._precomputed(images, steps)
-    kept, count = len(data["images"]) - ("sheet" in data), len(self.images)
-    picture = self.picture(data["state"]["image"] - ("sheet" in data))
+    sheets, count = int(live), len(self.images)
+    kept, image = len(data["images"]) - sheets, data["state"]["image"] - sheets
     try:
-        write_atomic(path, page_html(data, picture).encode())
+        write_atomic(path, page_html(data, self.picture(image)).encode())
     except OSError as error:
         raise UserError(f"can't write {path} ({error.strerror})") from error
     if kept < count:

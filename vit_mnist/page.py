@@ -20,36 +20,39 @@ from .model import about
 from .panels import panels_data
 
 # %% ../nbs/75_page.ipynb #5cc4453e
-_ABOUT = "Draw a digit. A Vision Transformer in this page reads it as you draw; nothing is sent."
+_ABOUT = (
+    "Draw a digit. A Vision Transformer in this page reads it as you draw; nothing is sent. "
+    "Methods that need gradients are left to notebooks."
+)
 
 
 def page_data(
-    model: nn.Module,  # a plain `vit` for gray digits of 28 x 28 pixels
+    model: nn.Module,  # a plain `vit`
     run: Path = None,  # folder of a training run with snapshots, for the panel of training
     half: bool = False,  # weights in float16: half the bytes
 ) -> dict:  # what JSON can hold
     "Collect the data of a page to draw on; raise `UserError` for another model"
-    if about(model).shape != (1, 28, 28):
-        raise UserError("a page to draw on needs a model for gray images of 28 x 28 pixels")
-    sheet, methods = torch.zeros(1, 1, 28, 28, dtype=torch.uint8), ["attention", "rollout"]
-    titles = {"titles": ["drawing"], "title": "What it attends to"}
-    data = explorer_data(model, sheet, methods=methods, **titles)
-    return {**live_data(data, model, half), **panels_data(run), "about": _ABOUT}
+    sheet = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    data = explorer_data(model, sheet, titles=["drawing"], title="What it attends to")
+    return {**live_data(data, model, half), "note": "", **panels_data(run), "about": _ABOUT}
 
 # %% ../nbs/75_page.ipynb #d276701b
+_NO_SCRIPT = "<noscript><style>.still { display: block !important }</style></noscript>"
+
+
 def _still(model):
-    "Draw what is seen where no script may run, and say it"
+    "Draw what is seen where no script may run, or the page is damaged, and say it"
     (digit,) = load_data().test.images[:1]
     picture = base64_text(AttentionExplorer(model, digit, methods=["attention"]).picture())
     said = f"What {about(model).name} attends to over a 7, a row for each layer"
     words = html.escape(f"{said}. To draw a digit, open this page in a browser that runs scripts.")
     image = f'<img alt="{html.escape(said)}" src="data:image/png;base64,{picture}">'
-    return f"{image}<p>{words}</p>"
+    return f'<div class="still" hidden>{image}<p>{words}</p></div>{_NO_SCRIPT}'
 
 
 def vit_page_html(
     data: dict,  # from `page_data`
-    still: str = "",  # HTML in its place where no script may run
+    still: str = "",  # HTML for where no script may run
 ) -> str:  # HTML
     "Write the element with its data, to stand anywhere in a page"
     inside = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
@@ -58,16 +61,16 @@ def vit_page_html(
 
 # %% ../nbs/75_page.ipynb #a689741f
 def draw_page(
-    model: nn.Module,  # a plain `vit` for gray digits of 28 x 28 pixels
+    model: nn.Module,  # a plain `vit`
     path: Path,  # HTML file, created or replaced
     title: str = "Draw a digit and watch a Vision Transformer think",
     run: Path = None,  # folder of a training run with snapshots: adds the panel of training
     half: bool = False,  # weights in float16: half the bytes
 ) -> Path:
     "Write one file to draw on, that works anywhere, with the model in it"
-    body, still = vit_page_html(page_data(model, run, half)), _still(model)
+    body = vit_page_html(page_data(model, run, half), _still(model))
     try:
-        write_atomic(path, document_html(title, body, still, width=1340).encode())
+        write_atomic(path, document_html(title, body, width=1340).encode())
     except OSError as error:
         raise UserError(f"can't write {path} ({error.strerror})") from error
     return Path(path)

@@ -251,9 +251,10 @@ export class VitAttention extends HTMLElement {
     this.#drawHeat(image, s, result);
     for (const part of [p.many, p.manyTitle, p.bars]) part.classList.toggle("unseen", blank);
     p.bars.hidden = Boolean(result) && !result.probs;
-    p.heatBox.hidden ||= blank;
+    p.heatBox.classList.toggle("unseen", blank);
     this.#showNames(layer, s, raw);
     if (blank) {
+      if (!empty && !d.few) this.#buildBars([...d.classes.keys()]); // the room that they will take
       p.barsTitle.textContent = d.live ? "The prediction appears here." : NO_SHEET;
       p.barsHint.textContent = "";
     } else if (result && !result.probs) p.barsTitle.textContent = p.barsHint.textContent = "";
@@ -340,13 +341,7 @@ export class VitAttention extends HTMLElement {
     p.barsTitle.textContent = `Prediction: ${answer}${truth}`;
     const few = shown.length < probs.length ? `the most likely of ${probs.length} classes` : "";
     p.barsHint.textContent = capital([whole ? "lines: all heads on" : one ? "" : hint, few].filter(Boolean).join("; "));
-    if (!same(p.barsShown, shown)) {
-      p.barsShown = shown;
-      const track = () => h("span", { class: "track" }, h("div", { class: "fill" }), h("div", { class: "ghost" }));
-      p.bars.replaceChildren(...shown.map((i) =>
-        h(way ? "button" : "div", { class: "bar", "data-class": i, onclick: () => this.#explain(i) },
-          h("span", { title: d.classes[i] }, d.classes[i]), track(), h("span"))));
-    }
+    this.#buildBars(shown);
     shown.forEach((i, position) => {
       const bar = p.bars.children[position], [fill, ghost] = bar.children[1].children, share = probs[i];
       fill.style.width = `${100 * share}%`;
@@ -358,6 +353,16 @@ export class VitAttention extends HTMLElement {
       bar.setAttribute("aria-pressed", Boolean(explains) && i === (s.target ?? said));
       bar.setAttribute("aria-label", `${d.classes[i]}: ${percent(share)}`);
     });
+  }
+
+  #buildBars(shown) {
+    const p = this.#parts, d = this.#data, tag = this.#explainer() ? "button" : "div";
+    if (same(p.barsShown, shown)) return;
+    p.barsShown = shown;
+    const track = () => h("span", { class: "track" }, h("div", { class: "fill" }), h("div", { class: "ghost" }));
+    p.bars.replaceChildren(...shown.map((i) =>
+      h(tag, { class: "bar", "data-class": i, onclick: () => this.#explain(i) },
+        h("span", { title: d.classes[i] }, d.classes[i]), track(), h("span"))));
   }
 
   // The method that a class is explained by: the one on show, or the first that can.
@@ -487,12 +492,13 @@ export class VitAttention extends HTMLElement {
 
   picture() {
     const p = this.#parts, small = [...p.many.querySelectorAll("canvas")];
+    const seen = !p.heatBox.hidden && !p.heatBox.classList.contains("unseen");
     const bars = [...p.bars.children].map(({ children: [name, track, words] }) =>
       [name.textContent, parseFloat(track.firstChild.style.width), words.textContent]);
     return drawPicture({
       title: this.#data.title, label: p.label.textContent,
       left: p.digitTitle.textContent, middle: p.heatTitle.textContent, right: p.barsTitle.textContent,
-      digit: p.digit, heat: p.heatBox.hidden ? null : p.heat, bars,
+      digit: p.digit, heat: seen ? p.heat : null, bars,
       many: small.map((canvas) => [canvas, canvas.nextSibling.textContent]),
     });
   }

@@ -39,13 +39,6 @@ export function rollout(attention, { heads, tokens: n, cls }, on) {
   return row.subarray(cls);
 }
 
-// Photographs lie in the page pixel by pixel, the model takes one channel after the other.
-function channelsFirst({ pixels, shape: [height, width, channels] }) {
-  if (channels === 1) return pixels;
-  const area = height * width;
-  return pixels.map((_, i) => pixels[(i % area) * channels + Math.floor(i / area)]);
-}
-
 // All heads on but those of `off`, [layer, head] each: [layer][head].
 export function headMask({ depth, heads }, off) {
   const on = Array.from({ length: depth }, () => Array(heads).fill(1));
@@ -90,7 +83,7 @@ export class ModelSource extends Source {
   }
 
   #compute({ image, off }) {
-    const { model } = this, result = this.forward(channelsFirst(this.data.images[image]), { off });
+    const { model } = this, result = this.forward(this.data.images[image].pixels, { off });
     const values = [rollout(result.attention, model, headMask(model, off))];
     const maps = { rollout: { grid: [model.rows, model.columns], values, block: 1, classes: null } };
     const tables = result.attention.map((layer) => [new TokenRows(layer, model)]);

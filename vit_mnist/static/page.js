@@ -44,6 +44,7 @@ class VitPage extends HTMLElement {
       this.#source = new ModelSource(data);
     } catch (error) {
       const words = data ? error.message : "The page is damaged: its data can't be read.";
+      this.querySelector(":scope > .still")?.removeAttribute("hidden");
       return this.prepend(h("p", { role: "alert" }, words));
     }
     const { model } = this.#source, set = (changes) => this.set(changes);
@@ -66,7 +67,7 @@ class VitPage extends HTMLElement {
     const example = (strokes, digit) => h("button", { "data-example": digit, "aria-label": `Example: a ${digit}`,
       onclick: () => (p.pad.strokes = strokes) }, String(digit));
     const examples = h("div", { class: "page-examples", role: "group", "aria-label": "Examples" },
-      h("span", {}, "Or take a"), ...EXAMPLES.map(example));
+      h("span", {}, "Or take an example:"), ...EXAMPLES.map(example));
     p.seen = h("canvas", { role: "img", "aria-label": "What the model sees: 28 × 28 pixels" });
     p.seenWords = h("p", { "data-control": "seen" });
     const seen = h("div", { class: "page-seen", "data-part": "seen" }, p.seen, p.seenWords);
@@ -160,6 +161,7 @@ class VitPage extends HTMLElement {
 
   // The part that the walk speaks of, here or in the explorer.
   #outline(part) {
+    this.classList.toggle("walking", part !== null); // room below for the step, which stands at the bottom
     const roots = [this.shadowRoot, this.#parts.explorer.shadowRoot];
     for (const root of roots) for (const node of root.querySelectorAll("[data-part]")) {
       const told = node.dataset.part === part;

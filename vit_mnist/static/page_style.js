@@ -6,6 +6,7 @@ export const PAGE_STYLE = `
     --soft: color-mix(in srgb, currentColor 9%, transparent);
     --quiet: color-mix(in srgb, currentColor 72%, transparent); --accent: #3b82f6; }
   :host([hidden]), [hidden] { display: none !important; }
+  :host(.walking) { padding-bottom: 270px; }
   * { box-sizing: border-box; }
   vit-attention { max-width: none; }
   vit-pad { max-width: none; }
@@ -13,14 +14,16 @@ export const PAGE_STYLE = `
     padding: 3px 9px; min-height: 28px; cursor: pointer; }
   button:hover { background: var(--soft); }
   :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-  [data-told] { outline: 3px solid #c2410c; outline-offset: 3px; border-radius: 4px; }
+  [data-told] { outline: 3px solid #c2410c; outline-offset: 3px; border-radius: 4px; scroll-margin-bottom: 260px; }
   .page-top { display: flex; flex-wrap: wrap; gap: 4px 10px; align-items: center; padding: 4px; }
   .page-top p { margin: 0; flex: 1 1 30ch; }
   .page-said { margin: 0; padding: 0 4px; color: var(--quiet); overflow-wrap: anywhere; }
   .page-said:empty { display: none; }
   .page-said img { display: block; max-width: 100%; }
-  .page-examples { display: flex; flex-wrap: wrap; gap: 4px; align-items: center; margin: 8px 0; font-size: 12.5px; }
-  .page-examples button { flex: 1 1 24px; padding: 0; max-width: 40px; }
+  .page-examples { display: grid; grid-template-columns: repeat(10, minmax(0, 40px)); gap: 4px; margin: 6px 0 10px;
+    font-size: 12.5px; }
+  .page-examples span { grid-column: 1 / -1; color: var(--quiet); }
+  .page-examples button { padding: 0; }
   .page-seen { display: grid; grid-template-columns: 88px minmax(0, 1fr); gap: 10px; align-items: start;
     min-height: 92px; }
   .page-seen canvas { width: 88px !important; border: 1px solid var(--line); border-radius: 3px;

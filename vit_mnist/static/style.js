@@ -81,7 +81,7 @@ export const STYLE = `
   .ghost { position: absolute; top: -3px; bottom: -3px; width: 2px; background: currentColor; }
   .legend { margin-left: 11px; }
   .legend i { display: block; height: 10px; border-radius: 2px; }
-  .legend .numbers { display: flex; justify-content: space-between; }
+  .legend .numbers { display: flex; justify-content: space-between; min-height: 1.45em; }
   .check { display: flex; gap: 6px; align-items: center; min-height: 28px; cursor: pointer; }
   .check input { width: 16px; height: 16px; margin: 0; accent-color: var(--accent); }
   .copied img { display: block; max-width: 100%; border: 1px solid var(--line); }
@@ -98,12 +98,11 @@ export const STYLE = `
     .paper .columns { grid-template: "paper bars" auto "left many" auto / minmax(0, 5fr) minmax(0, 3fr); }
     .label { min-height: 5.8em; }
   }
-  [data-told] { outline: 3px solid #c2410c; outline-offset: 3px; border-radius: 4px; }
+  [data-told] { outline: 3px solid #c2410c; outline-offset: 3px; border-radius: 4px; scroll-margin-bottom: 260px; }
   @container (min-width: 840px) { .label { min-height: 4.35em; } }
   @container (min-width: 1020px) {
     .paper .columns { gap: 10px 20px; grid-template: "paper left bars" auto "paper left many" 1fr
       / 280px minmax(0, 660px) minmax(220px, 1fr); }
-    .paper .columns .many { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); }
   }
   @media (forced-colors: active) {
     .fill, .ghost, .legend i, .swatch, .badge { forced-color-adjust: none; }
