@@ -363,7 +363,8 @@ def test_why_is_occlusion_for_two_classes_beside_its_measured_faithfulness(
     words = page.locator(".why-trust").text_content()
     for name in ("between", "deletion", "insertion", "chance"):
         row = facts["faithfulness"][name]
-        assert f"{row['mean']:.2f} (95 %: {row['low']:.2f} to {row['high']:.2f})" in words
+        mean, low, high = (f"{row[part]:z.2f}" for part in ("mean", "low", "high"))
+        assert f"{mean} (95\xa0%: {low} to {high})" in words
     assert "1,000 test images with 3 trained models of the preset explain" in words
 
 
