@@ -64,10 +64,10 @@ def run(tmp_path_factory):
 def show(visit, tmp_path, explainer):
     "Open a page with one panel"
 
-    def show(panel, image=None, data=None, dark=False, viewport=None, **state):
+    def show(panel, image=None, data=None, viewport=None, **state):
         html = panel_html(panel, image, explainer, data, **state)
         html = html.replace("const modules = {}", "const modules = (window.modules = {})", 1)
-        scheme = f"<style>:root {{ color-scheme: {'dark' if dark else 'light'}; }} "
+        scheme = "<style>:root { color-scheme: light dark; } "
         colours = "body { margin: 0; padding: 8px; background: Canvas; color: CanvasText; }"
         meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         (tmp_path / "page.html").write_text(
@@ -110,9 +110,9 @@ def by_layers(model, images):
     hooks = [m.register_forward_pre_hook(lambda m, args: tokens.append(args[0])) for m in watched]
     with torch.no_grad():
         model(normalise(images))
+        for hook in hooks:
+            hook.remove()
         read = [model.mlp_head(model.transformer.norm(each)[:, 0]) for each in tokens]
-    for hook in hooks:
-        hook.remove()
     return torch.stack(read, 1)
 
 
@@ -158,7 +158,7 @@ def column(rows, i):
     return torch.tensor([float(row[i]) for row in rows], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("case", range(4))
+@pytest.mark.parametrize("case", range(2))
 def test_a_head_taken_apart_has_pytorchs_numbers_and_adds_up(show, explainer, digits, case):
     draw = random.Random(case)
     image = digits[draw.randrange(1000)]
@@ -282,7 +282,7 @@ def moved(images, across, down, turn, grow):
     "Do the same by PyTorch"
     angle = torch.tensor(turn * torch.pi / 180)
     turned = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()]).view(2, 2) / grow
-    shift = turned @ torch.tensor([across, down]) / 14
+    shift = turned @ torch.tensor([across, down]).float() / 14
     theta = torch.cat([turned, -shift[:, None]], 1)[None]
     grid = F.affine_grid(theta, (1, 1, 28, 28), align_corners=False)
     return F.grid_sample(images.float(), grid, align_corners=False)
@@ -334,7 +334,9 @@ def test_the_curve_tips_where_pytorch_tips(show, explainer, digits):
 # ---- why this and not that
 
 
-def test_why_is_occlusion_for_two_classes(show, explainer, digits, facts):
+def test_why_is_occlusion_for_two_classes_beside_its_measured_faithfulness(
+    show, explainer, digits, facts
+):
     page = show("why", digits[0], data=facts, target=7, other=1)
     page.wait_for_function(
         f"{PANEL}.panel.without.length === 49 && !{SAID}.startsWith('Computing')"
@@ -358,6 +360,13 @@ def test_why_is_occlusion_for_two_classes(show, explainer, digits, facts):
     assert ask(page, "panel.state.other") == 3 and "For 7 rather than 3" in said(page)
     assert page.locator("figcaption").all_text_contents()[2] == "The lead of 7 over 3"
 
+    words = page.locator(".why-trust").text_content()
+    for name in ("between", "deletion", "insertion", "chance"):
+        row = facts["faithfulness"][name]
+        mean, low, high = (f"{row[part]:z.2f}" for part in ("mean", "low", "high"))
+        assert f"{mean} (95\xa0%: {low} to {high})" in words
+    assert "1,000 test images with 3 trained models of the preset explain" in words
+
 
 def test_a_new_drawing_drops_the_old_question(show, digits):
     page = show("why", digits[0])
@@ -371,20 +380,11 @@ def test_a_new_drawing_drops_the_old_question(show, digits):
     assert "Nobody has measured" in page.locator(".why-trust").text_content()
 
 
-def test_the_measured_faithfulness_stands_beside_it(show, digits, facts):
-    page = show("why", digits[0], data=facts)
-    words = page.locator(".why-trust").text_content()
-    for name in ("between", "deletion", "insertion", "chance"):
-        row = facts["faithfulness"][name]
-        assert f"{row['mean']:.2f} (95 %: {row['low']:.2f} to {row['high']:.2f})" in words
-    assert "1,000 test images with 3 trained models of the preset explain" in words
-    between = facts["faithfulness"]["between"]
-    assert between["mean"] == 0.5803 and facts["faithfulness"]["discrimination"]["mean"] == 7.6854
-
-
-def test_faithfulness_of_what_was_not_measured():
+def test_faithfulness_is_what_was_measured():
+    measured = faithfulness_facts()
+    assert measured["between"]["mean"] == 0.5803 and measured["discrimination"]["mean"] == 7.6854
     assert faithfulness_facts("no such method") is None
-    assert faithfulness_facts("relevance")["between"] != faithfulness_facts()["between"]
+    assert faithfulness_facts("relevance")["between"] != measured["between"]
 
 
 # ---- through training
@@ -440,37 +440,44 @@ def test_a_dozen_snapshots_go_along(run, tmp_path):
 # ---- every panel
 
 
-@pytest.mark.parametrize("panel", NAMES)
-def test_a_panel_fits_a_phone_can_be_read_and_is_kept_as_a_picture(show, panel, run, digits, facts):
-    data = {**facts, "snapshots": snapshots_of(run)}
-    state = {"off": [[0, 0]], "empty": [9], "step": 30, "head": 1, "layer": 1}
-    for dark in (False, True):
-        page = show(panel, digits[0], data, dark, PHONE, **state)
-        page.wait_for_function(
-            f"!/Computing|Unpacking|when you ask/.test({PANEL}.panel.node.innerText)"
+def check_readable(page):
+    "Text is dark or light enough and nothing is wider than a phone, in both schemes"
+    for scheme in ("dark", "light"):
+        page.evaluate(
+            "(scheme) => { document.documentElement.style.colorScheme = scheme; }", scheme
         )
         faults = page.evaluate(FAULTS)
         assert not faults["faint"] and not faults["wide"] and faults["pageWidth"] <= 360
+
+
+@pytest.mark.parametrize("panel", NAMES)
+def test_a_panel_on_a_phone_blank_and_drawn_as_a_picture_and_on_paper(
+    show, panel, run, digits, facts
+):
+    data = {**facts, "snapshots": snapshots_of(run)}
+    state = {"off": [[0, 0]], "empty": [9], "step": 30, "head": 1, "layer": 1}
+    page = show(panel, None, data, PHONE, **state)
+    page.wait_for_function(f"{SAID}.startsWith('Nothing is drawn yet')")
+    check_readable(page)
+    put(page, digits[0])
+    page.wait_for_function(f"!/Computing|Nothing/.test({PANEL}.panel.node.innerText)")
+    check_readable(page)
     controls = "[...panel.shadowRoot.querySelectorAll('button, input, select')]"
     unnamed = "(one) => !(one.ariaLabel || one.textContent || one.labels?.length)"
     assert ask(page, f"{controls}.filter({unnamed}).length") == 0
+
     drawn = "modules['share.js'].panelPicture(panel.panel, panel.host.model, panel.view)"
-    picture = ask(page, f"{drawn}.toDataURL('image/png')")
-    assert len(picture) > 20_000
+    colours = (
+        "new Set(new Uint32Array(picture.getContext('2d').getImageData(0, 0, w, h).data.buffer))"
+    )
+    script = f"((picture, w = picture.width, h = picture.height) => [h, {colours}.size])({drawn})"
+    height, shades = ask(page, script)
+    assert 300 < height < 5200 and shades > 20
     page.emulate_media(media="print")
     left = page.locator("button:visible, select:visible, input:visible").evaluate_all(
         "all => all.filter(one => !one.closest('.panel-board')).length"
     )
-    assert left == 0
-    assert said(page)
-
-
-@pytest.mark.parametrize("panel", NAMES)
-def test_a_blank_pad_has_nothing_to_ask_about(show, panel, run, digits):
-    page = show(panel, data={"snapshots": snapshots_of(run)}, step=30)
-    page.wait_for_function(f"{SAID}.startsWith('Nothing is drawn yet')")
-    put(page, digits[0])
-    page.wait_for_function(f"!{SAID}.startsWith('Nothing')" if panel != "change" else "true")
+    assert left == 0 and page.locator(".panel-said").is_visible()
     ask(page, "void (panel.pixels = null)")
     assert said(page).startswith("Nothing is drawn yet")
 
@@ -543,9 +550,8 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_a_damaged_link_is_refused_as_a_whole(modules, text):
-    assert unlink(modules, text) is None
+def test_a_damaged_link_is_refused_as_a_whole(modules):
+    assert [text for text in HOSTILE if unlink(modules, text) is not None] == []
 
 
 def test_no_link_breaks_the_page(modules):

@@ -151,8 +151,9 @@ export function whyPanel(host) {
 export function trustWords(facts) {
   if (!facts) return ["Nobody has measured how faithful these maps are."];
   const { between, chance, deletion, insertion, discrimination, images, models } = facts;
+  const decimal = (x, digits) => x.toFixed(digits).replace(/^-(?=[0.]+$)/, "");
   const figure = ({ mean, low, high }, digits = 2) =>
-    `${mean.toFixed(digits)} (95 %: ${low.toFixed(digits)} to ${high.toFixed(digits)})`;
+    `${decimal(mean, digits)} (95\u00a0%: ${decimal(low, digits)} to ${decimal(high, digits)})`;
   return [
     `Measured on ${images.toLocaleString("en")} test images with ${models} trained models of the preset ` +
     `${facts.preset}: when patches are emptied in the order of such maps, ` +
