@@ -411,7 +411,7 @@ def test_an_explorer_saved_alive_switches_heads_off_and_reads_drawings(visit, mo
     for method in "attention", "rollout":
         for image in range(3):
             explorer.image, explorer.off, explorer.method = image, off, method
-            state = {"image": image + 1, "off": off, "method": method}
+            state = {"image": image, "off": off, "method": method}
             page.evaluate(f"state => {alive}.set(state)", state)
             read = torch.tensor(page.evaluate(f"[...{alive}.map().values]"))
             assert torch.allclose(read, explorer.map.flatten(), atol=1e-5)

@@ -499,7 +499,8 @@ def element_html(
     image, code, meets = _image(data, picture) if picture else "", "", ""
     if widget:
         image, meets = f"<p>{_STILL}</p>{image}", f' data-widget="{widget}"'
-    pad = '<vit-pad data-page slot="paper"></vit-pad>' if data.get("sheet") else ""
+    sheet = data.get("sheet")  # the image that is drawn
+    pad = f'<vit-pad data-page="{sheet}" slot="paper"></vit-pad>' if sheet is not None else ""
     if script:
         code = script_html("live.js" if data.get("source") == "model" else "attention.js")
     held = f'<script type="application/json">{inside}</script>'

@@ -462,18 +462,17 @@ def picture(
 
 # %% ../nbs/71_explorer.ipynb #97f4a873
 @patch
-def _alive(self: AttentionExplorer, images):
+def _alive(self: AttentionExplorer, images, half=False):
     "Collect the data of a page that holds the model, and a sheet to draw on"
     if self.images.dtype != torch.uint8:
         raise UserError("a live page takes images as uint8 pixels, not as floats")
-    data = live_data(self._data, self.model_at(self.step))
+    data = live_data(self._data, self.model_at(self.step), half)
     shown = self._data["images"][: self._many(images)]
     sheet = image_facts(torch.zeros(1, 1, 28, 28).byte(), titles=["drawing"])
     state = {**self._where(len(shown)), "step": None, "target": None}
     if state["method"] not in [method["name"] for method in data["methods"]]:
         state["method"] = data["methods"][0]["name"]
-    state["image"] += len(sheet)
-    return {**data, "sheet": True, "images": sheet + shown, "state": state}
+    return {**data, "sheet": len(shown), "images": shown + sheet, "state": state}
 
 
 @patch
@@ -497,9 +496,12 @@ def html(
     steps: bool = False,  # with all snapshots; each adds to the page what its images take
     script: bool = True,  # with the JavaScript; one copy a page is enough
     picture: bytes = None,  # PNG, seen where no script may run
+    live: bool = False,  # with the model in place of results
+    half: bool = False,  # the model in float16: half the bytes
 ) -> str:
     "Write the explorer as it stands for a page; it needs no kernel and no network"
-    return element_html(self._precomputed(images, steps), picture, script)
+    data = self._alive(images, half) if live else self._precomputed(images, steps)
+    return element_html(data, picture, script)
 
 # %% ../nbs/71_explorer.ipynb #71f49811
 @patch
@@ -512,8 +514,8 @@ def save(
 ) -> Path:
     "Write the explorer as one file that works anywhere; say so if images are left out"
     data = self._alive(images) if live else self._precomputed(images, steps)
-    sheets, count = int(live), len(self.images)
-    kept, image = len(data["images"]) - sheets, data["state"]["image"] - sheets
+    kept, count = len(data["images"]) - ("sheet" in data), len(self.images)
+    image = data["state"]["image"]
     try:
         write_atomic(path, page_html(data, self.picture(image)).encode())
     except OSError as error:

@@ -1,5 +1,5 @@
 // An explorer that computes by itself, with a pad to draw on: <vit-attention> whose data hold the model, and a
-// <vit-pad data-page> inside it, whose drawing is the first image.
+// <vit-pad data-page> inside it, whose drawing is the image of that number.
 
 import { VitAttention } from "./element.js";
 import { prepareDigit } from "./digits.js";
@@ -13,13 +13,11 @@ define("vit-pad", VitPad);
 
 const BLANK = { pixels: new Uint8Array(784) };
 
-// Show what is drawn, made like the digits of MNIST. Returns what was done to the drawing; null for an empty sheet.
-export function showDrawing(explorer, pad) {
-  const step = pad.strokes.length ? prepareDigit(pad.pixels(), pad.side) : null;
-  const { pixels } = step ?? BLANK;
-  explorer.setImage(0, { title: "drawing", label: null, side: [28, 28], pixels });
-  explorer.set({ image: 0 });
-  return step;
+// Show what is drawn, made like the digits of MNIST.
+function showDrawing(explorer, pad) {
+  const image = Number(pad.dataset.page), step = pad.strokes.length ? prepareDigit(pad.pixels(), pad.side) : BLANK;
+  explorer.setImage(image, { title: "drawing", label: null, side: [28, 28], pixels: step.pixels });
+  explorer.set({ image });
 }
 
 for (const pad of document.querySelectorAll("vit-attention > vit-pad[data-page]")) {

@@ -44,7 +44,6 @@ class VitPage extends HTMLElement {
       this.#source = new ModelSource(data);
     } catch (error) {
       const words = data ? error.message : "The page is damaged: its data can't be read.";
-      this.querySelector(":scope > .still")?.removeAttribute("hidden");
       return this.prepend(h("p", { role: "alert" }, words));
     }
     const { model } = this.#source, set = (changes) => this.set(changes);
