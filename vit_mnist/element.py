@@ -511,7 +511,7 @@ _STYLE = (
     ":root { color-scheme: light dark; background: Canvas; color: CanvasText } "
     "body { margin: 0 auto; max-width: WIDTHpx; padding: 12px } "
     "p, footer { font: 14px/1.45 system-ui, sans-serif; padding: 0 4px } "
-    "img { max-width: 100% }"
+    "img { max-width: 100% } a:focus-visible { outline: 3px solid #3b82f6 }"
 )
 _PROJECT = "https://github.com/vit-mnist/vit-mnist"
 

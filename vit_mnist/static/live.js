@@ -11,12 +11,12 @@ addKind("model", (data) => new ModelSource(data));
 define("vit-attention", VitAttention);
 define("vit-pad", VitPad);
 
-const BLANK = { pixels: new Uint8Array(784) };
+const BLANK = new Uint8Array(784);
 
 // Show what is drawn, made like the digits of MNIST.
 function showDrawing(explorer, pad) {
-  const image = Number(pad.dataset.page), step = pad.strokes.length ? prepareDigit(pad.pixels(), pad.side) : BLANK;
-  explorer.setImage(image, { title: "drawing", label: null, side: [28, 28], pixels: step.pixels });
+  const image = Number(pad.dataset.page), step = pad.strokes.length ? prepareDigit(pad.pixels(), pad.side) : null;
+  explorer.setImage(image, { title: "drawing", label: null, side: [28, 28], pixels: step?.pixels ?? BLANK });
   explorer.set({ image });
 }
 
