@@ -422,6 +422,8 @@ def test_a_page_without_snapshots_and_damaged_ones_say_so(show, run, digits):
     page.locator("[data-training=load]").click()
     page.wait_for_function(f"/can't be loaded here/.test({SAID})")
     assert page.locator("[data-training=load]").is_enabled()
+    put(page, digits[1])
+    assert "can't be loaded here" in said(page)
 
 
 def test_a_dozen_snapshots_go_along(run, tmp_path):
@@ -435,6 +437,7 @@ def test_a_dozen_snapshots_go_along(run, tmp_path):
     with pytest.raises(UserError, match="has no snapshots"):
         snapshots_of(tmp_path)
     assert panels_data(run)["snapshots"] == packed
+    assert panels_data("images/steps.json")["snapshots"] == {"src": "images/steps.json"}
 
 
 # ---- every panel
@@ -546,7 +549,7 @@ HOSTILE = [
     "v=1&query=constructor", "v=1&query=1", "v=1&query=1.2.3", "v=1&panel=__proto__",
     "v=1&panel=<img src=x onerror=alert(1)>", "v=1&off=1.2_3", "v=1&off=1.2.3", "v=1&empty=a",
     "v=1&empty=" + "_".join(["1"] * 401), "v=1&move=1_2_3", "v=1&move=1_2_3_1e9",
-    "v=1&move=1_2_3_Infinity", "v=1&walk=%00", "v=1&d=__________AA", "v=1&d=.",
+    "v=1&move=1_2_3_Infinity", "v=1&walk=%00", "v=1&d=__________AA", "v=1&d=.", "v=1&d=ggDA",
 ]  # fmt: skip
 
 

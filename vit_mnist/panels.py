@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['panel_html', 'faithfulness_facts', 'snapshots_of', 'panels_data']
 
-# %% ../nbs/74_panels.ipynb #ee98665e
+# %% ../nbs/74_panels.ipynb #f218a680
 import csv, gzip, json, re
 from dataclasses import replace
 from importlib.resources import files
@@ -14,11 +14,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from .core import UserError, describe_parameters
-from .element import base64_text, bundle, live_weights, static_file
+from .element import base64_text, live_weights, script_html, static_file
 from .explorer import _snapshots
 from .model import load_model
 
-# %% ../nbs/74_panels.ipynb #4e70197a
+# %% ../nbs/74_panels.ipynb #63df8441
 def panel_html(
     panel: str,  # "layers", "apart", "change", "move", "why" or "training"
     image: Tensor = None,  # `uint8` pixels, `[1, 28, 28]`; default: a blank pad
@@ -34,8 +34,7 @@ def panel_html(
     if model is not None:
         text = base64_text(live_weights(model, half=True))
         weights = f'<script type="text/plain" data-weights>{text}</script>'
-        safe = bundle("panel.js").replace("</", "<\\/")
-        code = f'<script type="module">{safe}</script>'
+        code = script_html("panel.js")
     data = f'<script type="application/json">{inside}</script>'
     return f"<vit-panel>{weights}{data}</vit-panel>{code}"
 
@@ -85,12 +84,14 @@ def snapshots_of(
     note = f"{len(steps)} steps of one run, the last at step {steps[-1]['step']:,}."
     return {"note": note, "steps": steps}
 
-# %% ../nbs/74_panels.ipynb #d0cfbe3c
+# %% ../nbs/74_panels.ipynb #3b86a5eb
 def panels_data(
-    run: Path = None,  # folder of a training run with snapshots, for the panel of training
+    run: Path = None,  # folder of a run with snapshots; or address of a JSON file of `snapshots_of`
 ) -> dict:  # what JSON can hold
     "Collect what panels need beside the model"
-    return {"faithfulness": faithfulness_facts(), "snapshots": run and snapshots_of(run)}
+    beside = run is not None and str(run).endswith(".json")  # loaded when a visitor asks for it
+    snapshots = {"src": str(run)} if beside else run and snapshots_of(run)
+    return {"faithfulness": faithfulness_facts(), "snapshots": snapshots}
 
 # %% ../nbs/74_panels.ipynb #49f72d9e
 describe_parameters(globals())

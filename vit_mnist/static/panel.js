@@ -5,32 +5,25 @@
 // are brought by one of a page's elements and serve them all.
 
 import { h } from "./dom.js";
-import { ViT } from "./vit.js";
+import { define } from "./meet.js";
+import { ModelSource } from "./model.js";
+import { fromText } from "./sources.js";
 import { PANELS } from "./panels.js";
 import { PANEL_STYLE } from "./panel_style.js";
 import { isStill, transformImage } from "./transform.js";
 import { fitState } from "./share.js";
 
-const toBytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const STYLE = `
-  :host { display: block; container-type: inline-size; font: 14px/1.45 system-ui, sans-serif; max-width: 960px; }
+  :host { display: block; font: 14px/1.45 system-ui, sans-serif; max-width: 960px; }
   * { box-sizing: border-box; }
   h3 { font-size: 15px; margin: 4px 0; }
 `;
 
-// The masks of a forward pass, from lists of what is off and empty.
-export function masks(model, { off = [], empty = [] }) {
-  const heads = Array.from({ length: model.depth }, () => new Float32Array(model.heads).fill(1));
-  for (const [layer, head] of off) heads[layer][head] = 0;
-  const patches = new Float32Array(model.patches).fill(1);
-  for (const patch of empty) patches[patch] = 0;
-  return { heads, patches };
-}
-
 let shared = null; // the model, once for all elements of a page
-function sharedModel() {
+function sharedSource() {
   const script = document.querySelector("vit-panel > script[data-weights]");
-  return (shared ??= script && new ViT(toBytes(script.textContent)));
+  if (!script) throw new Error("The weights that this panel needs are not in the page.");
+  return (shared ??= new ModelSource({ weights: script.textContent }));
 }
 
 class VitPanel extends HTMLElement {
@@ -44,25 +37,19 @@ class VitPanel extends HTMLElement {
     const data = JSON.parse(this.querySelector(':scope > script[type="application/json"]').textContent),
       root = this.attachShadow({ mode: "open" });
     root.append(h("style", {}, STYLE + PANEL_STYLE));
-    let model = null;
+    let source = null;
     try {
-      model = sharedModel();
+      source = sharedSource();
     } catch (error) {
       return root.append(error.message);
     }
-    if (!model) return root.append("The weights that this panel needs are not in the page.");
-    const forward = (pixels, { off, empty, model: other = model } = {}) =>
-      other.forward(pixels, masks(other, { off, empty }));
-    this.#host = {
-      model,
-      data,
-      forward,
-      set: (changes) => {
-        this.state = { ...this.state, ...changes };
-      },
+    const forward = (pixels, options) => source.forward(pixels, options);
+    const set = (changes) => {
+      this.state = { ...this.state, ...changes };
     };
+    this.#host = { model: source.model, data, forward, set };
     this.#panel = PANELS.map((make) => (make.name === `${data.panel}Panel` ? make(this.#host) : null)).find(Boolean);
-    this.#pixels = data.pixels && toBytes(data.pixels);
+    this.#pixels = data.pixels && fromText(data.pixels);
     this.setAttribute("data-lm-suppress-shortcuts", "true"); // a notebook must not take the keys
     root.append(
       h(
@@ -110,4 +97,4 @@ class VitPanel extends HTMLElement {
   }
 }
 
-if (!customElements.get("vit-panel")) customElements.define("vit-panel", VitPanel);
+define("vit-panel", VitPanel);

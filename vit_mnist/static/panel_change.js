@@ -3,7 +3,8 @@
 import { h } from "./dom.js";
 import { percent } from "./words.js";
 import { begin, drawGrid, drawImage } from "./canvas.js";
-import { asImage, mostOf, probabilities, queryOf, tokenName } from "./tokens.js";
+import { shares } from "./model.js";
+import { asImage, mostOf, queryOf, tokenName } from "./tokens.js";
 import { classBars } from "./bars.js";
 import { board } from "./board.js";
 import { isOff } from "./state.js";
@@ -89,14 +90,14 @@ export function changePanel(host) {
       patchBoard.show((i) => !empty.includes(i));
       allOn.disabled = !off.length;
       allFull.disabled = !empty.length;
-      bars.show(result && probabilities(result.logits), result && changed ? probabilities(whole.logits) : null);
+      bars.show(result && shares(result.logits), result && changed ? shares(whole.logits) : null);
       const image = asImage(model, pixels ?? new Uint8Array(model.width * model.height)),
         { c, pixel } = begin(canvas, image, 0, 336);
       drawImage(c, image, 0);
       drawGrid(c, image, 0, [rows, columns], pixel);
       if (!result) return void (said.textContent = "Nothing is drawn yet, so there is nothing to change.");
-      const after = probabilities(result.logits),
-        before = probabilities(whole.logits),
+      const after = shares(result.logits),
+        before = shares(whole.logits),
         first = mostOf(after),
         old = mostOf(before);
       const parts = [

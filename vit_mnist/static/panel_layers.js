@@ -4,7 +4,8 @@
 
 import { h } from "./dom.js";
 import { percent } from "./words.js";
-import { mostOf, probabilities } from "./tokens.js";
+import { shares } from "./model.js";
+import { mostOf } from "./tokens.js";
 
 const stepName = (step) => (step ? `layer ${step - 1}` : "the embedding");
 
@@ -42,26 +43,26 @@ export function layersPanel({ model }) {
     show({ result }) {
       table.classList.toggle("panel-unseen", !result);
       if (!result) return void (said.textContent = "Nothing is drawn yet, so there is nothing to answer.");
-      const shares = result.answers.map(probabilities),
+      const probs = result.answers.map(shares),
         from = whereDecided(result.answers),
-        last = mostOf(shares.at(-1));
+        last = mostOf(probs.at(-1));
       cells.forEach((row, i) =>
         row.forEach((cell, j) => {
-          const share = shares[i][j],
+          const share = probs[i][j],
             per = 100 * share;
           cell.textContent = per >= 0.5 ? String(Math.round(per)) : "";
           cell.setAttribute("aria-label", percent(share));
           cell.style.setProperty("--share", `${(0.6 * per).toFixed(1)}%`);
-          cell.classList.toggle("layers-first", j === mostOf(shares[i]));
+          cell.classList.toggle("layers-first", j === mostOf(probs[i]));
         }),
       );
       rows.forEach((row, i) => row.classList.toggle("layers-decided", i === from));
-      const before = from && mostOf(shares[from - 1]);
+      const before = from && mostOf(probs[from - 1]);
       said.textContent =
         from === 0
           ? `The answer ${classes[last]} is there from the start: no layer changes it.`
           : `The decision falls in layer ${from - 1}: from there on the answer is ${classes[last]}. ` +
-            `After ${stepName(from - 1)} it would have been ${classes[before]}, ${percent(shares[from - 1][before])}.`;
+            `After ${stepName(from - 1)} it would have been ${classes[before]}, ${percent(probs[from - 1][before])}.`;
     },
   };
 }

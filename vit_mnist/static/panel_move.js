@@ -3,7 +3,8 @@
 import { h } from "./dom.js";
 import { percent } from "./words.js";
 import { begin, drawGrid, drawImage } from "./canvas.js";
-import { asImage, mostOf, probabilities } from "./tokens.js";
+import { shares } from "./model.js";
+import { asImage, mostOf } from "./tokens.js";
 import { classBars } from "./bars.js";
 import { drawCurve, stretches } from "./curve.js";
 import { slices } from "./slices.js";
@@ -76,7 +77,7 @@ export function movePanel(host) {
         places.length,
         (i) => {
           const { logits } = host.forward(transformImage(drawn, { ...move, [name]: places[i] }), { off, empty });
-          known.push(probabilities(logits));
+          known.push(shares(logits));
         },
         () => draw(places),
       );
@@ -119,17 +120,17 @@ export function movePanel(host) {
       { c, pixel } = begin(canvas, image, 0, 336);
     drawImage(c, image, 0);
     drawGrid(c, image, 0, [model.rows, model.columns], pixel);
-    bars.show(result && probabilities(result.logits));
+    bars.show(result && shares(result.logits));
     title.hidden = curve.hidden = tips.hidden = !result;
     if (!result) {
       work.stop();
       asked = null;
       return void (said.textContent = "Nothing is drawn yet, so there is nothing to move.");
     }
-    const shares = probabilities(result.logits),
-      first = mostOf(shares);
+    const probs = shares(result.logits),
+      first = mostOf(probs);
     said.textContent = `${still ? "As it was drawn" : "Moved so"}, the answer is ${classes[first]}, ` +
-      `${percent(shares[first])}.`;
+      `${percent(probs[first])}.`;
     sweep(view);
   }
 

@@ -2,14 +2,15 @@
 // only when they are asked for.
 //
 // `data.snapshots` is what `snapshots_of` of the Python package makes of a run: { note, steps: [{ step, weights }] },
-// each `weights` a safetensors file in half precision, packed and written in base64; or { note, src }, where a file of
-// the same site holds the steps as JSON.
+// each `weights` a safetensors file in half precision, packed and written in base64; or { src }, where a JSON file of
+// the same site holds all that.
 
 import { h } from "./dom.js";
 import { percent } from "./words.js";
 import { scaleOf } from "./colours.js";
 import { begin, drawMap } from "./canvas.js";
-import { asImage, attentionOf, mostOf, probabilities } from "./tokens.js";
+import { shares } from "./model.js";
+import { asImage, attentionOf, mostOf } from "./tokens.js";
 import { classBars } from "./bars.js";
 import { drawCurve, stretches } from "./curve.js";
 import { slices } from "./slices.js";
@@ -25,19 +26,18 @@ async function unpack(text) {
   return halves.map((_, i) => halves[i % 2 ? middle + (i - 1) / 2 : i / 2]);
 }
 
-async function loadSnapshots({ steps, src }, tell = () => {}) {
-  // [{ step, model }]
-  if (!steps) {
+async function loadSnapshots({ note, steps, src }, tell) {
+  if (src) {
     const answer = await fetch(src);
     if (!answer.ok) throw new Error(`the file ${src} is not there`);
-    ({ steps } = await answer.json());
+    ({ note, steps } = await answer.json());
   }
   const found = [];
   for (const { step, weights } of steps) {
     found.push({ step, model: new ViT(await unpack(weights)) });
     tell(found.length, steps.length);
   }
-  return found;
+  return { note, found };
 }
 
 export function trainingPanel(host) {
@@ -47,6 +47,7 @@ export function trainingPanel(host) {
     work = slices();
   let found = null,
     loading = false,
+    failed = false,
     shown = null,
     asked = null,
     known = [];
@@ -74,21 +75,24 @@ export function trainingPanel(host) {
     h("figure", { class: "move-seen" }, mapTitle, map),
     bars.node,
   );
-  const note = h("p", { class: "panel-quiet" }, snapshots?.note ?? "");
+  const note = h("p", { class: "panel-quiet" }, "");
 
   async function start() {
     if (found || loading) return;
     loading = true;
     load.disabled = true;
     try {
-      found = await loadSnapshots(snapshots, (done, all) => {
+      const loaded = await loadSnapshots(snapshots, (done, all) => {
         said.textContent = `Unpacking: ${done} of ${all} steps…`;
       });
+      found = loaded.found;
+      note.textContent = loaded.note;
       slider.max = found.length - 1;
       load.hidden = true;
     } catch (error) {
       said.textContent = `The steps of training can't be loaded here: ${error.message.replace(/\.$/, "")}.`;
       load.disabled = false;
+      failed = true;
     }
     loading = false;
     if (found && shown) show(shown);
@@ -128,8 +132,9 @@ export function trainingPanel(host) {
     if (!snapshots)
       return void (said.textContent = "This page holds the trained weights alone, none of the steps before.");
     if (!found) {
-      if (!loading) said.textContent = "The weights of some steps of training are unpacked when you ask for them.";
-      return void (state.step !== null && !load.disabled && start()); // the link asked
+      if (!loading && !failed) said.textContent = "The weights of some steps of training are unpacked when you ask.";
+      if (state.step !== null && !failed) start(); // the link asked
+      return;
     }
     if (!result) {
       work.stop();
@@ -140,12 +145,12 @@ export function trainingPanel(host) {
       at = place(),
       { step, model } = found[at],
       seen = host.forward(pixels, { off, empty, model });
-    const shares = probabilities(seen.logits),
-      first = mostOf(shares);
+    const probs = shares(seen.logits),
+      first = mostOf(probs);
     slider.value = at;
     slider.setAttribute("aria-valuetext", (text.textContent = `step ${step}`));
-    bars.show(shares);
-    said.textContent = `At step ${step} the answer is ${classes[first]}, ${percent(shares[first])}.`;
+    bars.show(probs);
+    said.textContent = `At step ${step} the answer is ${classes[first]}, ${percent(probs[first])}.`;
     const layer = Math.min(state.layer, model.depth - 1),
       head = state.head !== null && state.head < model.heads ? state.head : null;
     const values = attentionOf(model, seen, { ...state, layer, head }),
@@ -159,7 +164,7 @@ export function trainingPanel(host) {
       known = [];
       work.start(
         found.length,
-        (i) => known.push(probabilities(host.forward(pixels, { off, empty, model: found[i].model }).logits)),
+        (i) => known.push(shares(host.forward(pixels, { off, empty, model: found[i].model }).logits)),
         draw,
       );
     }

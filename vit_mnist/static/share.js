@@ -7,7 +7,8 @@
 import { h } from "./dom.js";
 import { percent } from "./words.js";
 import { begin, drawImage } from "./canvas.js";
-import { asImage, mostOf, probabilities } from "./tokens.js";
+import { shares } from "./model.js";
+import { asImage, mostOf } from "./tokens.js";
 import { LIMITS, STILL } from "./transform.js";
 import { PANEL_NAMES } from "./panels.js";
 import { stepsFor } from "./walk.js";
@@ -231,18 +232,18 @@ export function panelPicture(panel, model, { pixels, result }) {
   };
   if (result) {
     const image = h("canvas"),
-      shares = probabilities(result.logits);
+      probs = shares(result.logits);
     drawImage(begin(image, asImage(model, pixels), 0, 280).c, asImage(model, pixels), 0);
     c.drawImage(image, 40, y + 30);
-    shares.forEach((share, i) => {
+    probs.forEach((share, i) => {
       const at = y + 50 + 27 * i;
-      write(model.classes[i], 380, at, i === mostOf(shares) ? "700 22px" : "22px");
+      write(model.classes[i], 380, at, i === mostOf(probs) ? "700 22px" : "22px");
       write(percent(share), 1000, at, "22px");
       c.fillStyle = "#3b82f6";
       c.fillRect(440, at - 16, 540 * share, 18);
       c.fillStyle = "#111";
     });
-    y += Math.max(30 + image.height, 50 + 27 * shares.length);
+    y += Math.max(30 + image.height, 50 + 27 * probs.length);
   }
   const seen = (node) => node.getClientRects().length > 0;
   for (const said of panel.node.querySelectorAll(".panel-said, [data-move=tips], [data-training=tips]"))

@@ -1,9 +1,6 @@
 // Tokens by name: CLS comes first where there is one, then the patches row by row.
 
-import { softmax } from "./vit.js";
-
 export const mostOf = (numbers) => numbers.indexOf(Math.max(...numbers)); // which is the largest
-export const probabilities = (logits) => softmax(Float32Array.from(logits), 1, logits.length);
 
 // An image as canvas.js draws it.
 export const asImage = (model, pixels) => ({ side: [model.height, model.width], drawing: true, pixels });
