@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .core import UserError, as_label, figure, moved, printable, renamed_parameters
 from .core import describe_parameters, save_picture, write_json
 from .data import DataSet, Split
-from .model import batch_logits, to_probabilities
+from .model import batch_logits, temperature_of, to_probabilities
 
 # %% ../nbs/60_evaluation.ipynb #17bb13a9
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +52,7 @@ def evaluate(
         raise UserError("a data set has three splits; evaluate one of them, for example data.valid")
     if not len(split):
         raise UserError("there are no images in this split")
-    logits = batch_logits(model, split.images, batch_size).float().cpu()
+    logits = batch_logits(model, split.images, batch_size).float().cpu() / temperature_of(model)
     split = split.to("cpu")
     if logits.shape[1] != len(split.classes):
         raise UserError(

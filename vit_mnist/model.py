@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Spec', 'eval_mode', 'evaluating', 'to_probabilities', 'create_model', 'model_for', 'unwrapped', 'About', 'about',
-           'declare', 'model_input', 'logits_of', 'Classifier', 'as_classifier', 'check_logits', 'batch_logits',
-           'count_parameters', 'FlopCounter', 'count_flops', 'safetensors_bytes', 'save_model', 'load_model']
+           'temperature_of', 'declare', 'model_input', 'logits_of', 'Classifier', 'as_classifier', 'check_logits',
+           'batch_logits', 'count_parameters', 'FlopCounter', 'count_flops', 'safetensors_bytes', 'save_model',
+           'load_model']
 
 # %% ../nbs/27_model.ipynb #46c12196
 import inspect, json, math, re
@@ -55,6 +56,7 @@ class Spec:
     std: float = 0.3081  # of the same pixels
     classes: tuple = tuple("0123456789")  # the name of each output
     data: str = "mnist"  # the data set it was trained on
+    temperature: float = 1.0  # by which logits are divided to become probabilities
 
     def __post_init__(self):
         for name in (*self.classes, self.data):
@@ -63,6 +65,8 @@ class Spec:
             raise UserError("two classes have the same name")
         _check_number("mean", self.mean, -1, 1)
         _check_number("standard deviation", self.std, 1e-4, 1)
+        if not 0.01 <= self.temperature <= 100:
+            raise UserError(f"a temperature must be from 0.01 to 100, not {self.temperature!r}")
 
 # %% ../nbs/27_model.ipynb #7a2c61e9
 def _checked_value(value, depth=0):
@@ -388,6 +392,13 @@ def _timm_normalisation(model):
     config = getattr(model, "pretrained_cfg", None)
     known = isinstance(config, dict) and config.get("mean") and config.get("std")
     return (config["mean"], config["std"]) if known else None
+
+# %% ../nbs/27_model.ipynb #03617914
+def temperature_of(
+    model: nn.Module,  # made by `create_model`, or any other
+) -> float:  # 1 where nothing is known
+    "Return the temperature that a model's logits are divided by to become probabilities"
+    return getattr(getattr(unwrapped(model), "spec", None), "temperature", 1.0)
 
 # %% ../nbs/27_model.ipynb #fff43a67
 def declare(
@@ -755,7 +766,8 @@ def load_model(
 ) -> nn.Module:  # in eval mode, on the CPU
     "Load a saved model; raise `UserError` for a file that is missing, damaged or contradictory"
     path = Path(path)
-    spec, tensors = _read_model(path / "model.safetensors" if path.is_dir() else path)
+    path = path / "model.safetensors" if path.is_dir() else path
+    spec, tensors = _read_model(path)
     held = sum(value.numel() for value in tensors.values())
     try:
         args = _complete_arguments(spec.name, "small", spec.args)
@@ -770,7 +782,7 @@ def load_model(
         _try(spec.name, model, args["num_classes"])
     except UserError as error:
         raise UserError(f"{path} can't be loaded: {error}") from error
-    model.spec = spec
+    model.spec, model.file = spec, path  # what lies beside it may say more of it
     return model.eval()
 
 # %% ../nbs/27_model.ipynb #e9a186b9

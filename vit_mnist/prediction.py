@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .core import describe_parameters, as_label, figure, printable
 from .digits import prepare_digit, read_digit
-from .model import about, evaluating, model_input, to_probabilities
+from .model import about, evaluating, model_input, temperature_of, to_probabilities
 
 # %% ../nbs/66_prediction.ipynb #2550ef91
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,8 @@ def predict(
     file = str(image) if isinstance(image, (str, os.PathLike)) else ""
     seen = read_digit(file) if file else prepare_digit(image)
     with evaluating(model):
-        probabilities = to_probabilities(model(model_input(model, seen[None])))[0].cpu()
+        logits = model(model_input(model, seen[None]))
+    probabilities = to_probabilities(logits / temperature_of(model))[0].cpu()
     classes = tuple(about(model).class_names(len(probabilities)))
     return Prediction(file, seen, probabilities, classes)
 
