@@ -222,6 +222,24 @@ def test_an_example_of_every_digit_is_read_as_that_digit(page):
         assert answer(page) == digit
 
 
+def test_what_is_no_digit_is_not_to_be_trusted_and_a_digit_is(page):
+    said = page.locator("[data-control=trust]")
+    for digit in range(10):
+        page.locator(f"[data-example='{digit}']").click()
+        page.evaluate(FRAMES)
+        assert said.inner_text() == ""
+    house = [(0.2, 0.85), (0.2, 0.45), (0.5, 0.15), (0.8, 0.45), (0.8, 0.85), (0.2, 0.85)]
+    scribble = [(0.2, 0.3), (0.8, 0.4), (0.3, 0.6), (0.7, 0.2), (0.4, 0.9), (0.85, 0.8), (0.1, 0.5)]
+    for drawing in [house, [(0.2, 0.45), (0.8, 0.45)]], [scribble]:
+        page.get_by_role("button", name="Clear").click()
+        draw(page, drawing)
+        assert said.inner_text().startswith("Don't trust this answer: ")
+        assert "validation images against letters and scribbles" in said.inner_text()
+    page.get_by_role("button", name="Clear").click()
+    page.evaluate(FRAMES)
+    assert said.inner_text() == ""
+
+
 def test_heads_and_patches_are_taken_away_in_the_explorer_and_in_panels(page, model):
     page.locator("[data-example='4']").click()
     page.locator("[data-switch='1']").click()
@@ -368,7 +386,7 @@ def test_a_link_holds_drawing_and_state_and_a_damaged_one_says_so(visit, file, p
     state = {"layer": 2, "head": 1, "query": [2, 3], "off": [[0, 1]], "empty": [24], "panel": "why"}
     page.evaluate(f"state => {PAGE}.set(state)", state)
     page.locator("[data-control=link]").click()
-    page.get_by_text("link").nth(1).wait_for()
+    page.wait_for_function("location.hash")
     link = page.evaluate("location.href")
     other = visit(link, viewport=LAPTOP)
     other.evaluate(FRAMES)

@@ -16,8 +16,8 @@ from .core import UserError, describe_parameters, write_atomic
 from .data import load_data
 from .element import base64_text, document_html, explorer_data, live_data, script_html
 from .explorer import AttentionExplorer
-from .model import about
 from .panels import panels_data
+from .trust import load_trust, trust_facts
 
 # %% ../nbs/75_page.ipynb #5cc4453e
 _ABOUT = (
@@ -34,7 +34,8 @@ def page_data(
     "Collect the data of a page to draw on; raise `UserError` for another model"
     sheet = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     data = explorer_data(model, sheet, titles=["drawing"], title="What it attends to")
-    return {**live_data(data, model, half), "note": "", **panels_data(run), "about": _ABOUT}
+    page = {**live_data(data, model, half), "note": "", **panels_data(run), "about": _ABOUT}
+    return {**page, "trust": trust_facts(model) if load_trust(model) else None}
 
 # %% ../nbs/75_page.ipynb #d276701b
 def _picture(model):

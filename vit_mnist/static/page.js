@@ -18,6 +18,7 @@ import { copyPicture } from "./picture.js";
 import { decode, encode, fitState, panelPicture } from "./share.js";
 import { same } from "./state.js";
 import { isStill, transformImage } from "./transform.js";
+import { judge } from "./trust.js";
 import { walk } from "./walk.js";
 
 define("vit-attention", VitAttention);
@@ -25,9 +26,10 @@ define("vit-pad", VitPad);
 
 const BLANK = new Uint8Array(784);
 const NO_INK = "An empty sheet. Asked about it, the model would name some digit all the same: so nothing is predicted.";
+const HOW = "A score that was chosen on validation images against letters and scribbles lies above its threshold.";
 
 class VitPage extends HTMLElement {
-  #source = null; #host = null; #state = null; #step = null; #parts = {}; #panels = []; #walk = null;
+  #source = null; #host = null; #state = null; #step = null; #parts = {}; #panels = []; #walk = null; #judge = null;
   #follow = () => this.#open(location.hash);
 
   connectedCallback() {
@@ -42,6 +44,9 @@ class VitPage extends HTMLElement {
     try {
       data = JSON.parse(this.querySelector(':scope > script[type="application/json"]').textContent);
       this.#source = new ModelSource(data);
+      const gray = BLANK.map(() => 128); // tried once, so that what is damaged is known before anything is shown
+      this.#judge = (answer, pixels) => data.trust && judge(answer, data.trust, pixels);
+      this.#judge(this.#source.forward(gray), gray);
     } catch (error) {
       const words = data ? error.message : "The page is damaged: its data can't be read.";
       return this.prepend(h("p", { role: "alert" }, words));
@@ -70,7 +75,8 @@ class VitPage extends HTMLElement {
     p.seen = h("canvas", { role: "img", "aria-label": "What the model sees: 28 × 28 pixels" });
     p.seenWords = h("p", { "data-control": "seen" });
     const seen = h("div", { class: "page-seen", "data-part": "seen" }, p.seen, p.seenWords);
-    p.explorer = h("vit-attention", {}, h("div", { slot: "paper" }, p.pad, examples, seen));
+    p.trust = h("p", { class: "page-trust", role: "status", "data-control": "trust" });
+    p.explorer = h("vit-attention", {}, h("div", { slot: "paper" }, p.pad, examples, seen, p.trust));
     p.explorer.show(data, this.#source);
     p.explorer.addEventListener("vit-change", () => this.#update());
 
@@ -149,6 +155,9 @@ class VitPage extends HTMLElement {
     const moved = isStill(move) ? "" : " Then moved, turned or grown by the sliders below.";
     const words = this.#step && `What the model sees: your drawing, ${describeStep(this.#step)}.${moved}`;
     p.seenWords.textContent = words ?? NO_INK;
+    const verdict = view.pixels && this.#judge(view.whole, view.pixels);
+    const doubt = !verdict || verdict.trusted ? "" : `Don't trust this answer: ${verdict.reason}. ${HOW}`;
+    if (p.trust.textContent !== doubt) p.trust.textContent = doubt;
     this.#panels.forEach(({ name }, i) => {
       p.tabs[i].setAttribute("aria-selected", name === panel);
       p.tabs[i].tabIndex = name === panel ? 0 : -1;

@@ -29,6 +29,9 @@ export const PAGE_STYLE = `
   .page-seen canvas { width: 88px !important; border: 1px solid var(--line); border-radius: 3px;
     image-rendering: pixelated; }
   .page-seen p { margin: 0; font-size: 12.5px; color: var(--quiet); }
+  .page-trust { margin: 8px 0 0; padding-left: 10px; border-left: 3px solid #c2410c; font-size: 12.5px;
+    min-height: 5.8em; }
+  .page-trust:empty { border-color: transparent; }
   .page-panels { margin: 20px 4px 4px; padding-top: 12px; border-top: 1px solid var(--line); display: grid; gap: 10px;
     grid-template-columns: minmax(0, 1fr); justify-items: start; }
   .page-panels > [role=tabpanel] { width: 100%; max-width: 960px; }
