@@ -20,7 +20,7 @@ const STYLE = `
   .row { display: flex; flex-wrap: wrap; gap: 6px; margin: 6px 0; }
   button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 6px;
     padding: 3px 9px; min-height: 28px; cursor: pointer; }
-  button:disabled { opacity: .4; cursor: default; }
+  button:disabled { border-style: dashed; color: color-mix(in srgb, currentColor 72%, transparent); cursor: default; }
   :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
   @media (forced-colors: active) { button:disabled { color: GrayText; border-color: GrayText; opacity: 1; } }
   p { margin: 0; font-size: 12.5px; color: color-mix(in srgb, currentColor 72%, transparent); }

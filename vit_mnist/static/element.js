@@ -201,7 +201,8 @@ export class VitAttention extends HTMLElement {
     if (paper) p.left.prepend(...images);
     const main = paper ? [area, bars, p.left, p.manyBox] : [...columns, p.slot];
     if (paper) area.append(p.slot);
-    const name = { class: `root${paper ? " paper" : ""}`, role: "group", "aria-label": d.title };
+    const kind = `root${paper ? " paper" : ""}${d.source ? " live" : ""}`;
+    const name = { class: kind, role: "group", "aria-label": d.title };
     p.root = h("div", { ...name, onkeydown: (e) => this.#key(e) },
       h("div", { class: "top" }, h("div", { class: "title" }, d.title), p.help.button,
         h("button", { onclick: () => this.#copy() }, "Copy as PNG")),

@@ -96,12 +96,15 @@ export const STYLE = `
   @container (min-width: 640px) {
     .columns { grid-template: "left bars" auto "left many" 1fr / minmax(0, 5fr) minmax(0, 3fr); }
     .paper .columns { grid-template: "paper bars" auto "left many" auto / minmax(0, 5fr) minmax(0, 3fr); }
+    /* where the model is in the page, the paper stands beside the maps, and all is on the first screen */
+    .paper.live .columns { grid-template: "left paper" auto "left bars" auto "left many" 1fr
+      / minmax(0, 5fr) minmax(0, 3fr); }
     .label { min-height: 5.8em; }
   }
   [data-told] { outline: 3px solid #c2410c; outline-offset: 3px; border-radius: 4px; scroll-margin-bottom: 260px; }
   @container (min-width: 840px) { .label { min-height: 4.35em; } }
   @container (min-width: 1020px) {
-    .paper .columns { gap: 10px 20px; grid-template: "paper left bars" auto "paper left many" 1fr
+    .paper .columns, .paper.live .columns { gap: 10px 20px; grid-template: "paper left bars" auto "paper left many" 1fr
       / 280px minmax(0, 660px) minmax(220px, 1fr); }
   }
   @media (forced-colors: active) {
