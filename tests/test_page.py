@@ -3,6 +3,7 @@ from a disk, under a strict policy, narrow, dark, damaged, without scripts."""
 
 import base64
 import json
+import random
 import re
 from pathlib import Path
 
@@ -229,8 +230,10 @@ def test_what_is_no_digit_is_not_to_be_trusted_and_a_digit_is(page):
         page.evaluate(FRAMES)
         assert said.inner_text() == ""
     house = [(0.2, 0.85), (0.2, 0.45), (0.5, 0.15), (0.8, 0.45), (0.8, 0.85), (0.2, 0.85)]
-    scribble = [(0.2, 0.3), (0.8, 0.4), (0.3, 0.6), (0.7, 0.2), (0.4, 0.9), (0.85, 0.8), (0.1, 0.5)]
-    for drawing in [house, [(0.2, 0.45), (0.8, 0.45)]], [scribble]:
+    door = [(0.45, 0.85), (0.45, 0.6), (0.6, 0.6), (0.6, 0.85)]
+    chance = random.Random(0)
+    scribble = [(chance.uniform(0.1, 0.9), chance.uniform(0.1, 0.9)) for _ in range(14)]
+    for drawing in [house, [(0.2, 0.45), (0.8, 0.45)], door], [scribble]:
         page.get_by_role("button", name="Clear").click()
         draw(page, drawing)
         assert said.inner_text().startswith("Don't trust this answer: ")
