@@ -4,7 +4,8 @@ export const PANEL_STYLE = `
   .panel { --line: color-mix(in srgb, currentColor 22%, transparent);
     --soft: color-mix(in srgb, currentColor 9%, transparent);
     --quiet: color-mix(in srgb, currentColor 72%, transparent); --accent: #3b82f6;
-    container-type: inline-size; display: grid; gap: 10px; min-width: 0; grid-template-columns: minmax(0, 1fr); font-variant-numeric: tabular-nums; }
+    container-type: inline-size; display: grid; gap: 10px; min-width: 0; grid-template-columns: minmax(0, 1fr);
+    font-variant-numeric: tabular-nums; }
   .panel [hidden], .walk [hidden] { display: none !important; }
   .panel p, .panel h4, .panel figure { margin: 0; }
   .panel h4 { font-size: 14px; margin-bottom: 4px; }
