@@ -17,7 +17,7 @@ from PIL import Image
 import vit_mnist.element
 from vit_mnist.core import make_generator
 from vit_mnist.data import load_data
-from vit_mnist.element import base64_text, static_file
+from vit_mnist.element import base64_text, bundle
 from vit_mnist.explorer import AttentionExplorer
 from vit_mnist.maps import capture_attention
 from vit_mnist.model import create_model, save_model
@@ -68,6 +68,11 @@ def click_patch(page, row, column, cells=7):
     page.mouse.move(0, 0)
 
 
+def widget_code(name):
+    "Write a browser file as anywidget gets it, in base64"
+    return base64_text(bundle(name, widget=True).encode())
+
+
 def give_kernel(page, explorer):
     "Put an explorer on the page whose questions this process answers, as a notebook's kernel does"
 
@@ -78,21 +83,21 @@ def give_kernel(page, explorer):
     page.expose_function("kernel", kernel)
     page.evaluate(
         """async ([code, values]) => {
-            const { connect } = await import("data:text/javascript;base64," + code);
-            const heard = {}, element = document.createElement("vit-attention");
+            const { default: widget } = await import("data:text/javascript;base64," + code);
+            const heard = {};
             const send = async ({ need }) => {
                 const [answer, text] = JSON.parse(await kernel(JSON.stringify(need)));
                 const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
                 const result = { ...need, ...answer };
                 heard["msg:custom"]({ result }, [new DataView(bytes.buffer)]);
             };
-            document.body.append(element);
-            connect(element, {
+            const model = {
                 get: (name) => values[name], set: (name, value) => (values[name] = value),
                 on: (name, f) => (heard[name] = f), off: () => {}, save_changes: () => {}, send,
-            });
+            };
+            widget.render({ model, el: document.body });
         }""",
-        [base64_text(static_file("attention.js").encode()), explorer.get_state()],
+        [widget_code("attention.js"), explorer.get_state()],
     )
 
 
@@ -610,7 +615,7 @@ def put_paper(page):
             pad.slot = "paper";
             document.querySelector("vit-attention").append(pad);
         }""",
-        base64_text(static_file("draw.js").encode()),
+        widget_code("draw.js"),
     )
     page.locator(".paper").wait_for()
 
@@ -620,7 +625,7 @@ def test_the_paper_of_a_notebook_moves_into_its_explorer(visit, digits, model, f
     explorer = AttentionExplorer(model, torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
     page = visit("about:blank", viewport=LAPTOP)
     names = [first, *{"draw.js", "attention.js"} - {first}]
-    codes = [base64_text(static_file(name).encode()) for name in names]
+    codes = [widget_code(name) for name in names]
     page.evaluate(
         """async ([codes, values]) => {
             const box = document.createElement("div");
@@ -900,7 +905,7 @@ def test_a_replaced_image_is_there_when_the_element_comes_back(visit, digits, mo
             document.body.append(element);
             return [before, drawn, picture().toDataURL()];
         }""",
-        [base64_text(static_file("attention.js").encode()), state, {**sent[0], "result": None}],
+        [widget_code("attention.js"), state, {**sent[0], "result": None}],
     )
     assert shown[0] != shown[1] == shown[2]
 
@@ -935,7 +940,7 @@ def test_when_a_kernel_ends_the_page_goes_on_without_it(visit, digits, model, tm
             return ends;
         }""",
         [
-            [base64_text(static_file(name).encode()), each.get_state()]
+            [widget_code(name), each.get_state()]
             for name, each in zip(names, (pad.paper, pad.explorer, explorer))
         ],
     )

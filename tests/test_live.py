@@ -18,8 +18,7 @@ from vit_mnist.attention import record_attention
 from vit_mnist.core import to_json
 from vit_mnist.data import load_data, normalise
 from vit_mnist.digits import prepare_digit
-from vit_mnist.element import base64_text
-from vit_mnist.live import bundle, live_weights
+from vit_mnist.element import base64_text, bundle, live_weights
 from vit_mnist.maps import capture_attention
 from vit_mnist.methods import METHODS
 from vit_mnist.model import batch_logits, create_model, safetensors_bytes

@@ -59,6 +59,7 @@ from .faithfulness import area_between, bootstrap, deletion_curve
 # %% ../nbs/91_all.ipynb #1ab66b4b
 from .explorer import AttentionExplorer
 from .pad import DigitPad
+from .page import draw_page, live_explorer, live_page
 
 # %% ../nbs/91_all.ipynb #5114b997
 from .evaluation import evaluate, plot_confusion, plot_mistakes

@@ -4,21 +4,23 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_METHODS', 'query_rows', 'pack_rows', 'model_facts', 'base64_text', 'image_facts', 'method_facts',
-           'method_map', 'rounded_maps', 'image_result', 'explorer_data', 'static_file', 'element_html', 'page_html']
+           'method_map', 'rounded_maps', 'image_result', 'explorer_data', 'live_weights', 'live_data', 'static_file',
+           'bundle', 'script_html', 'element_html', 'document_html', 'page_html']
 
 # %% ../nbs/70_element.ipynb #4cea5c44
-import base64, html, json
+import base64, html, json, re
 from collections import Counter
+from dataclasses import asdict
 from importlib.resources import files
 from itertools import groupby
 
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import UserError, check_name, describe_parameters, moved
+from .core import UserError, check_name, describe_parameters, moved, to_json
 from .data import displayed
-from .model import About, about, as_classifier, batch_logits, evaluating
-from .model import to_probabilities
+from .model import About, Spec, about, as_classifier, batch_logits, evaluating
+from .model import safetensors_bytes, to_probabilities
 from .evidence import NoAttention, UntrustedAttention
 from .maps import AttentionMaps, capture_attention, check_target
 from .maps import token_words, unfold_windows
@@ -378,12 +380,88 @@ def explorer_data(
         "live": False,
     }
 
+# %% ../nbs/70_element.ipynb #518a7747
+def live_weights(
+    model: nn.Module,  # a plain `vit` made by `create_model`, or loaded
+    half: bool = False,  # in float16: half the bytes
+) -> bytes:  # content of a safetensors file that `vit.js` reads
+    "Write a model for the page; raise `UserError` for one that `vit.js` does not compute"
+    known = about(model)
+    if not isinstance(getattr(known.model, "spec", None), Spec) or known.name != "vit":
+        raise UserError(f"a page can compute the model vit, not {known.name}")
+    tensors = known.model.state_dict()
+    if half:
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+    return safetensors_bytes(tensors, {"vit_mnist": to_json(asdict(known.model.spec))})
+
+# %% ../nbs/70_element.ipynb #7066e545
+_computed = "attention", "rollout"  # methods that a page computes by itself
+
+
+def live_data(
+    data: dict,  # from `explorer_data`
+    model: nn.Module,  # a plain `vit`
+    half: bool = False,  # weights in float16: half the bytes
+) -> dict:  # what JSON can hold, with the model in place of results
+    "Put the model into the data of a page; raise `UserError` where the page can't compute"
+    weights = base64_text(live_weights(model, half))
+    kept = [method for method in data["methods"] if method["name"] in _computed]
+    gone = [method["title"] for method in data["methods"] if method["name"] not in _computed]
+    if not kept:
+        raise UserError(f"a page computes {' and '.join(_computed)}, not {', '.join(gone)}")
+    missing = f"{', '.join(gone)}: only in a notebook, where Python computes." if gone else ""
+    note = " ".join(filter(None, [data["note"], missing]))
+    page = {**data, "methods": kept, "note": note, "left_out": "", "steps": [], "results": []}
+    return {**page, "live": True, "source": "model", "weights": weights}
+
 # %% ../nbs/70_element.ipynb #546f0177
 def static_file(
-    name: str,  # "attention.js" or "draw.js"
+    name: str,  # "vit.js"
 ) -> str:  # JavaScript
     "Read one of the package's browser files"
     return (files("vit_mnist") / "static" / name).read_text(encoding="utf-8")
+
+# %% ../nbs/70_element.ipynb #30afe580
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let) (\w+))", re.MULTILINE)
+_WIDGET = re.compile(r"^export default (.*);\n", re.MULTILINE)  # what anywidget takes
+
+
+def _module(name):
+    "Return a browser file as an expression, and the files that it imports"
+    code, needed = static_file(name), _IMPORT.findall(static_file(name))
+    exported = [*_EXPORT.findall(code), *(f"default: {each}" for each in _WIDGET.findall(code))]
+    code = _IMPORT.sub(r'const {\1} = modules["\2"];\n', _WIDGET.sub("", code))
+    scope = f"(() => {{\n{_EXPORT.sub('', code)}return {{ {', '.join(exported)} }};\n}})()"
+    return scope, [file for _, file in needed]
+
+# %% ../nbs/70_element.ipynb #cdf90f24
+def bundle(
+    name: str,  # of a browser file: "attention.js"
+    widget: bool = False,  # export what anywidget takes
+) -> str:  # JavaScript: afterwards `modules["attention.js"]` holds what the file exports
+    "Write a browser file and all that it imports as one script"
+    scopes = {}
+
+    def add(name):
+        if name not in scopes:
+            scope, needed = _module(name)
+            for file in needed:
+                add(file)
+            scopes[name] = scope  # after what it imports
+
+    add(name)
+    parts = [f'modules["{name}"] = {scope};\n' for name, scope in scopes.items()]
+    last = f'export default modules["{name}"].default;\n' if widget else ""
+    return "".join(["const modules = {};\n", *parts, last])
+
+
+def script_html(
+    name: str,  # of a browser file: "attention.js"
+) -> str:  # HTML
+    "Write a browser file and all that it imports as a script of a page"
+    safe = bundle(name).replace("</", "<\\/")
+    return f'<script type="module">{safe}</script>'
 
 # %% ../nbs/70_element.ipynb #52d8a18e
 _STILL = "A still picture. In a notebook, <b>run this cell first</b> (Shift + Enter), then click."
@@ -421,18 +499,19 @@ def element_html(
     image, code, meets = _image(data, picture) if picture else "", "", ""
     if widget:
         image, meets = f"<p>{_STILL}</p>{image}", f' data-widget="{widget}"'
+    sheet = data.get("sheet")  # the image that is drawn
+    pad = f'<vit-pad data-page="{sheet}" slot="paper"></vit-pad>' if sheet is not None else ""
     if script:
-        safe = static_file("attention.js").replace("</", "<\\/")
-        code = f'<script type="module">{safe}</script>'
+        code = script_html("live.js" if data.get("source") == "model" else "attention.js")
     held = f'<script type="application/json">{inside}</script>'
-    return f"<vit-attention{meets}>{image}{held}</vit-attention>{code}"
+    return f"<vit-attention{meets}>{image}{held}{pad}</vit-attention>{code}"
 
 # %% ../nbs/70_element.ipynb #0f1161ff
 _STYLE = (
     ":root { color-scheme: light dark; background: Canvas; color: CanvasText } "
-    "body { margin: 0 auto; max-width: 960px; padding: 12px } "
+    "body { margin: 0 auto; max-width: WIDTHpx; padding: 12px } "
     "p, footer { font: 14px/1.45 system-ui, sans-serif; padding: 0 4px } "
-    "img { max-width: 100% }"
+    "img { max-width: 100% } a:focus-visible { outline: 3px solid #3b82f6 }"
 )
 _PROJECT = "https://github.com/vit-mnist/vit-mnist"
 
@@ -447,21 +526,33 @@ def _page_words(data):
     return f"What is seen: an image as {name} gets it{where}. {probabilities}"
 
 
+def document_html(
+    title: str,  # of the page
+    body: str,  # HTML
+    still: str = "",  # HTML in its place where no script may run
+    width: int = 960,  # at most, in pixels
+) -> str:  # HTML
+    "Write a page that needs nothing else: one file"
+    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    style = _STYLE.replace("WIDTH", str(width))
+    head = f"{meta}<title>{html.escape(title)}</title><style>{style}</style>"
+    if still:
+        head += "<noscript><style>.live { display: none }</style></noscript>"
+        still = f"<noscript>{still}</noscript>"
+    made = f'Made with <a href="{_PROJECT}">vit_mnist</a>, a laboratory for Vision Transformers.'
+    body = f"<head>{head}</head><body>{still}{body}<footer>{made}</footer></body>"
+    return f'<!doctype html>\n<html lang="en">{body}</html>\n'
+
+
 def page_html(
     data: dict,  # from `explorer_data`, with results
     picture: bytes = None,  # PNG, seen where no script may run
 ) -> str:  # HTML
-    "Write a page that needs nothing else: one file"
-    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    head, still = f"{meta}<title>{html.escape(data['title'])}</title><style>{_STYLE}</style>", ""
-    if picture:
-        head += "<noscript><style>.live { display: none }</style></noscript>"
-        said = f"<p>What is seen: {html.escape(_picture_words(data))}, the brighter the more.</p>"
-        still = f"<noscript>{_image(data, picture)}{said}</noscript>"
-    made = f'Made with <a href="{_PROJECT}">vit_mnist</a>, a laboratory for Vision Transformers.'
-    words = f'<p class="live">{html.escape(_page_words(data))}</p><footer>{made}</footer>'
-    body = f"<head>{head}</head><body>{still}{element_html(data)}{words}</body>"
-    return f'<!doctype html>\n<html lang="en">{body}</html>\n'
+    "Write an explorer as a page that needs nothing else"
+    said = f"<p>What is seen: {html.escape(_picture_words(data))}, the brighter the more.</p>"
+    still = _image(data, picture) + said if picture else ""
+    words = f'<p class="live">{html.escape(_page_words(data))}</p>'
+    return document_html(data["title"], element_html(data) + words, still)
 
 # %% ../nbs/70_element.ipynb #3f3ba11f
 __getattr__ = moved(

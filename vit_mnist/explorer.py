@@ -24,9 +24,9 @@ from .model import about, load_model, model_input
 from .maps import capture_attention
 from .pictures import plot_attention, plot_layers
 from .perturbation import AblatedHeads
-from .element import base64_text, element_html, explorer_data, image_facts
-from .element import image_result, method_map, pack_rows, page_html, rounded_maps
-from .element import static_file
+from .element import base64_text, bundle, element_html, explorer_data, image_facts
+from .element import image_result, live_data, method_map, pack_rows, page_html
+from .element import rounded_maps
 
 # %% ../nbs/71_explorer.ipynb #81065e8b
 def _position(name, value, count):
@@ -179,7 +179,7 @@ def _snapshots(run):
 class AttentionExplorer(_State):
     "Explore by hand what a model attends to, in a notebook; `save` makes a page of it"
 
-    _esm = static_file("attention.js")
+    _esm = bundle("attention.js", widget=True)
 
     def __init__(
         self,
@@ -406,12 +406,11 @@ _page_bytes = 4_000_000  # of a saved page's images and results, unless a number
 @patch
 def _precomputed(self: AttentionExplorer, images, steps):
     "Compute the data of a page without a kernel; with `images=None`, of as many as fit"
-    if images is not None and images < 1:
-        raise UserError(f"images must be at least 1, not {images}")
+    many = self._many(images)
     steps = [*self._snapshots] if steps else [] if self.step is None else [self.step]
     views = [(step, ()) for step in (None, *steps)] + [(self.step, tuple(self.off))]
-    results, size, count = [], 0, len(self.images)
-    for i in range(min(images or count, count)):
+    results, size = [], 0
+    for i in range(many):
         size += len(self._data["images"][i]["pixels"])
         for step, off in dict.fromkeys(views):  # each once
             result, attention = self.result(i, step, off)
@@ -429,13 +428,19 @@ def _precomputed(self: AttentionExplorer, images, steps):
 def _shown(self: AttentionExplorer, results):
     "Collect the images that have results, where the explorer stands, and what is left out"
     kept = 1 + results[-1]["image"]
-    names = "layer", "head", "query", "method", "target", "step", "off", "same_scale"
-    state = {name: getattr(self, name) for name in names}
-    state["image"] = self.image if self.image < kept else 0
+    state = self._where(kept)
     less = f"This page holds the first {kept} of {len(self.images)} images."
     left_out = [less if kept < len(self.images) else "", self._data["left_out"]]
     shown = {"images": self._data["images"][:kept], "results": results, "state": state}
     return {**shown, "left_out": " ".join(filter(None, left_out))}
+
+
+@patch
+def _where(self: AttentionExplorer, kept):
+    "Say where the explorer stands, on a page that has the first images"
+    names = "layer", "head", "query", "method", "target", "step", "off", "same_scale"
+    state = {name: getattr(self, name) for name in names}
+    return {**state, "image": self.image if self.image < kept else 0}
 
 # %% ../nbs/71_explorer.ipynb #be6567a7
 @patch
@@ -455,6 +460,28 @@ def picture(
         fig = plot_digits(shown, [self._data["images"][image]["title"]])
     return print_figure(fig, dpi=72)
 
+# %% ../nbs/71_explorer.ipynb #97f4a873
+@patch
+def _alive(self: AttentionExplorer, images, half=False):
+    "Collect the data of a page that holds the model, and a sheet to draw on"
+    if self.images.dtype != torch.uint8:
+        raise UserError("a live page takes images as uint8 pixels, not as floats")
+    data = live_data(self._data, self.model_at(self.step), half)
+    shown = self._data["images"][: self._many(images)]
+    sheet = image_facts(torch.zeros(1, 1, 28, 28).byte(), titles=["drawing"])
+    state = {**self._where(len(shown)), "step": None, "target": None}
+    if state["method"] not in [method["name"] for method in data["methods"]]:
+        state["method"] = data["methods"][0]["name"]
+    return {**data, "sheet": len(shown), "images": shown + sheet, "state": state}
+
+
+@patch
+def _many(self: AttentionExplorer, images):
+    "Count the images of a page: as many as asked for, or all"
+    if images is not None and images < 1:
+        raise UserError(f"images must be at least 1, not {images}")
+    return min(images or len(self.images), len(self.images))
+
 # %% ../nbs/71_explorer.ipynb #e79f026d
 def _shows_only_views():
     "Say whether this is Colab or VS Code, where a widget meets a page only in a view of its own"
@@ -469,9 +496,12 @@ def html(
     steps: bool = False,  # with all snapshots; each adds to the page what its images take
     script: bool = True,  # with the JavaScript; one copy a page is enough
     picture: bytes = None,  # PNG, seen where no script may run
+    live: bool = False,  # with the model in place of results
+    half: bool = False,  # the model in float16: half the bytes
 ) -> str:
     "Write the explorer as it stands for a page; it needs no kernel and no network"
-    return element_html(self._precomputed(images, steps), picture, script)
+    data = self._alive(images, half) if live else self._precomputed(images, steps)
+    return element_html(data, picture, script)
 
 # %% ../nbs/71_explorer.ipynb #71f49811
 @patch
@@ -480,10 +510,12 @@ def save(
     path: Path,  # HTML file, created or replaced
     images: int = None,  # how many of them go along, the first ones; default: what fits in 4 MB
     steps: bool = False,  # with all snapshots; each adds to the page what its images take
+    live: bool = False,  # with the model in place of results: the page computes by itself
 ) -> Path:
     "Write the explorer as one file that works anywhere; say so if images are left out"
-    data, count = self._precomputed(images, steps), len(self.images)
-    kept, image = len(data["images"]), data["state"]["image"]
+    data = self._alive(images) if live else self._precomputed(images, steps)
+    kept, count = len(data["images"]) - ("sheet" in data), len(self.images)
+    image = data["state"]["image"]
     try:
         write_atomic(path, page_html(data, self.picture(image)).encode())
     except OSError as error:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from .core import UserError, describe_parameters
 from .digits import prepare_digit
-from .element import static_file
+from .element import bundle, script_html
 from .explorer import AttentionExplorer, _Named, _shows_only_views
 
 # %% ../nbs/72_pad.ipynb #df544960
 class _Paper(_Named):
     "Show something to draw on"
 
-    _esm = static_file("draw.js")
+    _esm = bundle("draw.js", widget=True)
 
     def __repr__(self):
         return "a pad to draw on"
@@ -103,11 +103,10 @@ def _repr_mimebundle_(self: DigitPad, **kwargs):
     data, metadata = self.explorer._repr_mimebundle_(**kwargs)
     if _shows_only_views():
         data |= super(DigitPad, self)._repr_mimebundle_(**kwargs)
-    code = static_file("draw.js").replace("</", "<\\/")
     paper = f'<vit-pad data-widget="{self.paper._name}"></vit-pad></vit-attention>'
     page = data["text/html"].replace("then click", "then draw", 1)
     page = page.replace("</vit-attention>", paper, 1)
-    page += f'<script type="module">{code}</script>'
+    page += script_html("draw.js")
     return {**data, "text/plain": repr(self), "text/html": page}, metadata
 
 # %% ../nbs/72_pad.ipynb #8f1eabfc

@@ -4,23 +4,31 @@
 // drawing ("vit-keep"); the host may be the widget at the end of this file or any page with a model of its own. Inside
 // a <vit-attention>, with slot="paper", it stands beside the prediction.
 
+import { h } from "./dom.js";
+import { define, initializeFor, widgets } from "./meet.js";
+
 const SIDE = 140; // pixels of the drawing handed on: five for each of MNIST's 28
 const PEN = 13; // width of the stroke, in those pixels: about that of MNIST's digits
 
 const STYLE = `
-  :host { display: block; font: 14px/1.45 system-ui, sans-serif; max-width: max(240px, 62vh); --line: color-mix(in srgb, currentColor 22%, transparent); --accent: #3b82f6; }
+  :host { display: block; font: 14px/1.45 system-ui, sans-serif; max-width: max(240px, 62vh);
+    --line: color-mix(in srgb, currentColor 22%, transparent); --accent: #3b82f6; }
   * { box-sizing: border-box; }
-  canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px; cursor: crosshair; touch-action: none; background: #fff; }
+  [hidden] { display: none !important; }
+  canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px;
+    cursor: crosshair; touch-action: none; background: #fff; }
   .row { display: flex; flex-wrap: wrap; gap: 6px; margin: 6px 0; }
-  button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 6px; padding: 3px 9px; min-height: 28px; cursor: pointer; }
-  button:disabled { opacity: .4; cursor: default; }
+  button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 6px;
+    padding: 3px 9px; min-height: 28px; cursor: pointer; }
+  button:disabled { border-style: dashed; color: color-mix(in srgb, currentColor 72%, transparent); cursor: default; }
   :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
   @media (forced-colors: active) { button:disabled { color: GrayText; border-color: GrayText; opacity: 1; } }
   p { margin: 0; font-size: 12.5px; color: color-mix(in srgb, currentColor 72%, transparent); }
 `;
 
-class VitPad extends HTMLElement {
-  #strokes = []; #drawing = null; #cursor = null; #queued = false; #canvas; #buttons = {}; #leave = null;
+export class VitPad extends HTMLElement {
+  #strokes = []; #drawing = null; #pointer = null; #cursor = null; #queued = false; #keeps = false;
+  #canvas; #buttons = {}; #leave = null;
 
   connectedCallback() {
     this.dispatchEvent(new CustomEvent("vit-connected"));
@@ -44,31 +52,38 @@ class VitPad extends HTMLElement {
 
   #build() {
     this.setAttribute("data-lm-suppress-shortcuts", "true"); // a notebook must not take the keys
-    const make = (tag, attributes, ...inside) => {
-      const node = document.createElement(tag);
-      for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-      node.append(...inside);
-      return node;
-    };
-    const button = (name, label, press) => {
-      this.#buttons[name] = make("button", { "data-control": name }, label);
-      this.#buttons[name].addEventListener("click", press);
-      return this.#buttons[name];
-    };
-    this.#canvas = make("canvas", { width: 4 * SIDE, height: 4 * SIDE, tabindex: 0, role: "application", "data-control": "paper",
+    const button = (name, label, press) =>
+      (this.#buttons[name] = h("button", { "data-control": name, onclick: press }, label));
+    this.#canvas = h("canvas", { width: 4 * SIDE, height: 4 * SIDE, tabindex: 0, role: "application",
+      "data-control": "paper",
       "aria-label": "Drawing of a digit. Arrow keys move the pen, space puts it down or lifts it." });
-    this.attachShadow({ mode: "open" }).append(make("style", {}, STYLE), this.#canvas,
-      make("div", { class: "row", role: "group", "aria-label": "Drawing" }, button("undo", "Undo", () => this.undo()), button("clear", "Clear", () => this.clear()),
-        button("keep", "Keep as example", () => this.dispatchEvent(new CustomEvent("vit-keep")))),
-      make("p", {}, "Draw a digit. By keyboard: arrows move the pen, space puts it down or lifts it."));
+    const keep = () => this.dispatchEvent(new CustomEvent("vit-keep"));
+    this.attachShadow({ mode: "open" }).append(h("style", {}, STYLE), this.#canvas,
+      h("div", { class: "row", role: "group", "aria-label": "Drawing" },
+        button("undo", "Undo", () => this.undo()), button("clear", "Clear", () => this.clear()),
+        button("keep", "Keep as example", keep)),
+      h("p", {}, "Draw a digit. By keyboard: arrows move the pen, space puts it down or lifts it."));
     this.#canvas.addEventListener("pointerdown", (e) => this.#down(e));
     this.#canvas.addEventListener("pointermove", (e) => this.#move(e));
-    for (const name of ["pointerup", "pointercancel"]) this.#canvas.addEventListener(name, () => this.#up());
+    for (const name of ["pointerup", "pointercancel"]) this.#canvas.addEventListener(name, (e) => this.#up(e));
     this.#canvas.addEventListener("keydown", (e) => this.#key(e));
     this.#show();
   }
 
   get strokes() { return structuredClone(this.#strokes); }
+  set strokes(strokes) {
+    this.#strokes = structuredClone(strokes);
+    this.#drawing = null;
+    this.#changed();
+  }
+
+  // Whether a host keeps drawings, when it is told that one shall be kept.
+  get keeps() { return this.#keeps; }
+  set keeps(keeps) {
+    this.#keeps = keeps;
+    if (this.shadowRoot) this.#show();
+  }
+
   undo() { this.#strokes.pop(); this.#changed(); }
   clear() { this.#strokes = []; this.#changed(); }
 
@@ -88,19 +103,26 @@ class VitPad extends HTMLElement {
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   }
   #down(event) {
-    if (event.button) return;
+    if (event.button || this.#drawing) return; // a second finger draws nothing
+    this.#pointer = event.pointerId;
     this.#canvas.setPointerCapture(event.pointerId);
     this.#strokes.push((this.#drawing = [this.#at(event)]));
     this.#changed();
   }
   #move(event) {
-    if (!this.#drawing) return;
-    for (const e of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event]) this.#drawing.push(this.#at(e));
+    if (!this.#drawing || event.pointerId !== this.#pointer) return;
+    const all = event.getCoalescedEvents?.() ?? [];
+    for (const e of all.length ? all : [event]) this.#drawing.push(this.#at(e));
     this.#changed();
   }
-  #up() { this.#drawing = null; }
+  #up(event) { if (event.pointerId === this.#pointer) this.#drawing = null; }
 
   #key(event) {
+    if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) {
+      this.undo();
+      event.preventDefault();
+      return event.stopPropagation();
+    }
     const move = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
     if (event.key !== " " && !move) return;
     this.#cursor ??= { at: [0.5, 0.3], stroke: null };
@@ -132,7 +154,8 @@ class VitPad extends HTMLElement {
     for (const stroke of this.#strokes) {
       c.beginPath();
       c.moveTo(...stroke[0]);
-      for (const point of stroke.length > 1 ? stroke.slice(1) : stroke) c.lineTo(...point); // a dot is a line to where it began
+      const rest = stroke.length > 1 ? stroke.slice(1) : stroke; // a dot is a line to where it began
+      for (const point of rest) c.lineTo(...point);
       c.stroke();
     }
   }
@@ -144,17 +167,16 @@ class VitPad extends HTMLElement {
       c.beginPath(); c.arc(...this.#cursor.at, 0.035, 0, 7); c.stroke();
     }
     for (const button of Object.values(this.#buttons)) button.disabled = !this.#strokes.length;
+    this.#buttons.keep.hidden = !this.keeps;
   }
 }
 
-// Widgets of running kernels, by name: an element in a notebook's output meets its own here, whichever of them comes first.
-const widgets = (globalThis.vitWidgets ??= new Map());
-
-if (!customElements.get("vit-pad")) customElements.define("vit-pad", VitPad);
+define("vit-pad", VitPad);
 
 // ---- the widget: every drawing goes to the kernel, one at a time, or a slow kernel would fall ever further behind
 
 export function connect(pad, model) {
+  pad.keeps = true;
   const end = new AbortController();
   let busy = false, again = false;
   const send = () => {
@@ -176,17 +198,6 @@ export function connect(pad, model) {
   };
 }
 
-function initialize({ model }) {
-  const name = model.get("_name");
-  widgets.set(name, model);
-  for (const pad of document.querySelectorAll(`vit-pad[data-widget="${name}"]`)) pad.meet();
-  return () => {
-    widgets.delete(name);
-    for (const pad of document.querySelectorAll(`vit-pad[data-widget="${name}"]`)) pad.leave();
-  };
-}
-
-// Where the widget itself is shown: in another widget, and in Colab and VS Code.
 function render({ model, el }) {
   const pad = document.createElement("vit-pad");
   // The paper moves into the explorer beside it as soon as that is on the page; they may come in any order.
@@ -211,4 +222,4 @@ function render({ model, el }) {
   };
 }
 
-export default { initialize, render };
+export default { initialize: initializeFor("vit-pad"), render };
