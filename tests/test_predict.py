@@ -140,7 +140,7 @@ def test_standard_input_folders_and_patterns(tmp_path, script):
     assert [a["file"] for a in predicted] == ["-", "more/a.png", "more/b.JPG", "x1.png"]
     assert [a["digit"] for a in predicted] == TEST.labels[[3, 1, 0, 2]].tolist()
     for answer in predicted:
-        assert set(answer) == {"file", "digit", "probabilities"}
+        assert set(answer) == {"file", "digit", "trusted", "probabilities"}
         shares = answer["probabilities"]
         assert len(shares) == 10 and abs(sum(shares) - 1) < 1e-4
         assert max(shares) == shares[answer["digit"]]
