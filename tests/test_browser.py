@@ -921,6 +921,19 @@ def test_what_a_kernel_could_not_do_is_said_until_the_view_changes(visit, digits
     assert not page.locator("[role=status]").is_visible()
 
 
+def test_a_second_copy_of_the_code_changes_nothing_on_show(visit, saved):
+    page = visit(saved[1].as_uri())
+    give_kernel(page, saved[0])
+    page.locator(".bar").first.wait_for()
+    state = {"layer": 1, "query": [2, 2]}
+    page.locator("vit-attention").first.evaluate("(e, state) => e.set(state)", state)
+    before = page.locator("vit-attention").evaluate_all("all => all.map((e) => e.state)")
+    page.add_script_tag(content=bundle("attention.js"), type="module")
+    page.wait_for_function("document.scripts.length")
+    after = page.locator("vit-attention").evaluate_all("all => all.map((e) => e.state)")
+    assert after == before and page.locator("[data-switch]").count() == 4  # the kernel's is live
+
+
 def test_when_a_kernel_ends_the_page_goes_on_without_it(visit, digits, model, tmp_path):
     pad, explorer = DigitPad(model), AttentionExplorer(model, digits.images[:1])
     outputs = [each._repr_mimebundle_()[0]["text/html"] for each in (pad, explorer)]

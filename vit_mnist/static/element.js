@@ -30,7 +30,7 @@ export class VitAttention extends HTMLElement {
   });
 
   connectedCallback() {
-    if (!this.#data) this.begin();
+    this.begin();
     this.#watch.observe(this);
     this.meet();
   }
@@ -40,7 +40,8 @@ export class VitAttention extends HTMLElement {
     this.#leave?.();
     this.#leave = null;
   }
-  begin() { // with the data inside it, once there is the kind of source that they name
+  begin(again = false) { // with the data inside it, once there is the kind of source that they name
+    if (this.#data && !again) return; // a second copy of this code changes nothing on show
     const script = this.querySelector(':scope > script[type="application/json"]');
     if (!script) return;
     try {
@@ -60,7 +61,7 @@ export class VitAttention extends HTMLElement {
     this.#stop();
     this.#leave?.();
     this.#leave = null;
-    this.begin();
+    this.begin(true);
   }
 
   // Everything there is to show, as Python's `explorer_data` makes it, and where results come from.
