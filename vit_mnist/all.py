@@ -70,7 +70,6 @@ from .robustness import corrupt, measure_robustness
 from .report import compare_runs, report
 from .prediction import plot_answers, plot_found, predict, predict_digits
 
-
 # %% ../nbs/91_all.ipynb #68ac3708
 from .tuning import best_settings, plot_search, tune
 from .export import export_onnx

@@ -22,7 +22,6 @@ from .model import about, batch_logits, evaluating, model_input, temperature_of
 from .model import to_probabilities
 from .trust import load_trust
 
-
 # %% ../nbs/66_prediction.ipynb #2550ef91
 @dataclass(frozen=True, eq=False)
 class Prediction:
