@@ -433,7 +433,7 @@ def _choices(digits, strangers):
 def fit_trust(
     model: nn.Module,  # trained
     data: DataSet,  # what it was trained on; the threshold is chosen on `data.valid`
-    refused: float = 0.01,  # share of validation images beyond the threshold; new writers have more
+    refused: float = 0.01,  # share of validation images beyond the threshold
     n: int = 5000,  # images of each split; strangers half as many
     looks: dict = None,  # from `fit_looks`; for ten digits the package's own by default
     seed: int = 0,  # decides strangers and moves
