@@ -301,6 +301,14 @@ def _write_report(file, run, data, model, evaluation):
         f"the report is {printable(file)}, its numbers {printable(Path(file).with_suffix('.json'))}"
     )
 
+# %% ../nbs/90_cli.ipynb #9fe0d03d
+def _check_writable(folder):
+    "Raise `UserError` where a folder could not be made or written to"
+    above = (Path(folder), *Path(folder).absolute().parents)
+    there = next(path for path in above if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"can't write into {there}; name another folder")
+
 # %% ../nbs/90_cli.ipynb #6c9d41e8
 @command
 def vit_mnist_evaluate(
@@ -483,14 +491,6 @@ def _print_trial(study, trial):
         result = f"stopped after epoch {max(trial.intermediate_values, default=0)}"
         result += f": {trial.user_attrs['reason']}" if "reason" in trial.user_attrs else ""
     print(f"trial {trial.number}: {result}", flush=True)
-
-
-def _check_writable(folder):
-    "Raise `UserError` where a folder could not be made or written to"
-    above = (Path(folder), *Path(folder).absolute().parents)
-    there = next(path for path in above if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"can't write into {there}; name another folder")
 
 # %% ../nbs/90_cli.ipynb #7b99738a
 @command
