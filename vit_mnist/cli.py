@@ -354,8 +354,8 @@ def vit_mnist_evaluate(
 def _check_split(split, out, images):
     "Raise `UserError` for a picture of what was found that nobody can draw"
     if out is not None:
-        if not split or len(images) > 1:
-            raise UserError("--out draws what --split finds in one image")
+        if not split or len(images) > 1 or os.path.isdir(images[0]) or images[0] == "-":
+            raise UserError("--out draws what --split finds in one image file")
         _check_picture(out)
 
 
@@ -371,7 +371,9 @@ def _split_line(model, file, json, out):
     if json:
         return to_json({"file": file, "text": text, "digits": [digit.json for digit in read]})
     least = 100 * min(float(digit.probabilities.max()) for digit in read)
-    return f"{printable(file)}: {printable(text)} (each {least:.1f} % or more)"
+    strange = [f"{printable(d.name)} ({d.reason})" for d in read if d.trusted is False]
+    doubt = f"; not to be trusted: {', '.join(strange)}" if strange else ""
+    return f"{printable(file)}: {printable(text)} (each {least:.1f} % or more){doubt}"
 
 # %% ../nbs/90_cli.ipynb #359662fa
 def _answer_csv(run, images, out, others):

@@ -6,7 +6,7 @@
 __all__ = ['MAX_FILE', 'MAX_IMAGES', 'PARTS', 'SOURCES', 'make_data', 'read_folder', 'read_pixels', 'read_csv', 'read_npz']
 
 # %% ../nbs/14_own_data.ipynb #522ffe4f
-import math, re, warnings, zipfile, zlib
+import math, re, tokenize, warnings, zipfile, zlib
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
@@ -257,10 +257,9 @@ def read_csv(
     "Read Kaggle's CSV files; raise `UserError` where the training images have no labels"
     files, parts = {"train": path}, {}
     if path.is_dir():
-        files = {
-            part: path / f"{name}.csv" for part, names in PARTS.items() for name in names[::-1]
-        }
-        files = {part: file for part, file in files.items() if part == "train" or file.exists()}
+        files = {"train": path / "train.csv"}
+        names = [(part, path / f"{name}.csv") for part, own in PARTS.items() for name in own[::-1]]
+        files |= {part: file for part, file in names if file.exists()}
     for part, file in files.items():
         images, labels = read_pixels(file)
         if labels is not None:
@@ -291,6 +290,11 @@ def _read_array(file):
     return values.reshape(shape, order="F" if fortran else "C")
 
 
+# what zipfile and NumPy raise for what is no array: a header is read as Python writes a dict
+_UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, LookupError, RuntimeError, EOFError)
+_UNREADABLE += (tokenize.TokenError,)
+
+
 def _read_arrays(path):
     "Read the arrays of the parts by name; raise `UserError` where one can't be read"
     wanted = [f"{axis}_{name}" for names in PARTS.values() for name in names for axis in "xy"]
@@ -304,7 +308,7 @@ def _read_arrays(path):
                     arrays[name] = _read_array(file)
     except UserError:
         raise
-    except (OSError, ValueError, LookupError, RuntimeError, EOFError) as error:
+    except _UNREADABLE as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"can't read {name} in {path} ({why})") from error
     except (zipfile.BadZipFile, zlib.error) as error:

@@ -145,6 +145,8 @@ def plot_found(
 
     is_file = isinstance(image, (str, os.PathLike))
     shown, scale = read_image(image) if is_file else (image, 1)
+    if getattr(shown, "mode", "") in ("LA", "PA", "P", "CMYK", "YCbCr", "LAB", "HSV"):
+        shown = shown.convert("RGBA")
     pixels = np.squeeze(np.asarray(shown))
     pixels = np.moveaxis(pixels, 0, 2) if pixels.ndim == 3 and len(pixels) == 3 else pixels
     height, width = (scale * n for n in pixels.shape[:2])
@@ -152,9 +154,10 @@ def plot_found(
     axes[0, 0].imshow(pixels, cmap="gray", extent=(0, width, height, 0))
     for prediction in predictions:
         left, top, right, bottom = prediction.box
-        place = {"color": "tab:orange", "fontsize": 12, "va": "bottom"}
+        colour = "tab:red" if prediction.trusted is False else "tab:orange"
+        place = {"color": colour, "fontsize": 12, "va": "bottom"}
         axes[0, 0].text(left, top, as_label(prediction.name), **place)
-        box = Rectangle((left, top), right - left, bottom - top, fill=False, ec="tab:orange")
+        box = Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour)
         axes[0, 0].add_patch(box)
     axes[0, 0].axis("off")
     return fig

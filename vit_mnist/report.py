@@ -292,8 +292,8 @@ def _strangers(subject):
     columns = ["AUROC of", *SCORES[: digits.shape[1]], "% told", "images"]
     note = (
         f"Compared with {len(sample):,} of the images. Told: not to be trusted, by the threshold "
-        f"that was chosen on validation images; so are {_percent(facts['digits_refused'])} of "
-        "these digits."
+        "kept beside the weights, or chosen on validation images; so are "
+        f"{_percent(facts['digits_refused'])} of these digits."
     )
     body = f"<p>{note}</p>{_table(columns, rows, 'strangers')}"
     return Section("Strangers", body, {"strangers": facts})
@@ -504,7 +504,7 @@ class Comparison:
             if name in self.robustness:
                 tests = self.robustness[name].groupby("test").accuracy.mean()
                 row |= tests.drop("clean").to_dict()
-            rows[printable(name, 100)] = row
+            rows[printable(name)] = row
         return pd.DataFrame.from_dict(rows, orient="index")
 
     @property
@@ -515,7 +515,7 @@ class Comparison:
         rows = []
         for a, b in combinations(right, 2):
             only_a, only_b, p = mcnemar(right[a], right[b])
-            names = printable(a, 100), printable(b, 100)
+            names = printable(a), printable(b)
             rows.append(dict(a=names[0], b=names[1], only_a=only_a, only_b=only_b, p=p))
         return pd.DataFrame(rows).assign(p_holm=holm([row["p"] for row in rows]))
 

@@ -246,7 +246,7 @@ def corrupt(
     "Corrupt digits (Mu and Gilmer, 2019, https://arxiv.org/abs/1906.02337)"
     kind = CORRUPTIONS[check_name("corruption", name, CORRUPTIONS)]
     _check_pixels(images)
-    if severity not in range(6):
+    if not isinstance(severity, int) or severity not in range(6):
         raise UserError(f"severity must be a whole number from 0 to 5, not {severity}")
     if severity == 0 or not len(images):
         return images.clone()
@@ -303,6 +303,8 @@ def turn_blocks(
     seed: int = 0,  # decides the angles
 ) -> Tensor:  # `uint8` pixels, same shape
     "Turn each block of images by a random angle"
+    if block_size < 1:
+        raise UserError(f"block_size must be at least 1, not {block_size}")
     blocks = -(-len(images) // block_size)
     drawn = _Numbers(blocks, seed, "turn blocks").uniform("angle")
     angles = (most * (2 * drawn - 1)).repeat_interleave(block_size)
@@ -319,6 +321,8 @@ def hide_patches(
     _check_pixels(images)
     if patch_size < 1 or 28 % patch_size:
         raise UserError(f"patch_size must divide the image's 28 pixels, and {patch_size} does not")
+    if not 0 <= share <= 1:
+        raise UserError(f"share must be from 0 to 1, not {share}")
     side = 28 // patch_size
     drawn = _Numbers(len(images), seed, "hide").uniform("patches", side**2)
     hidden = drawn.argsort(1) < round(share * side**2)  # a random order of the patches

@@ -22,6 +22,7 @@ const STYLE = `
     padding: 3px 9px; min-height: 28px; cursor: pointer; }
   button:disabled { border-style: dashed; color: color-mix(in srgb, currentColor 72%, transparent); cursor: default; }
   :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+  @media print { .row, p { display: none; } }
   @media (forced-colors: active) { button:disabled { color: GrayText; border-color: GrayText; opacity: 1; } }
   p { margin: 0; font-size: 12.5px; color: color-mix(in srgb, currentColor 72%, transparent); }
 `;
@@ -140,7 +141,8 @@ export class VitPad extends HTMLElement {
 
   // However fast the pen, the host hears of it once a frame.
   #changed() {
-    if (!this.#strokes.length && this.#cursor) this.#cursor.stroke = null;
+    if (this.#cursor && !this.#strokes.includes(this.#cursor.stroke)) this.#cursor.stroke = null; // it was undone
+    if (!this.#strokes.includes(this.#drawing)) this.#drawing = null;
     this.#show();
     if (this.#queued) return;
     this.#queued = true;
@@ -154,8 +156,9 @@ export class VitPad extends HTMLElement {
     for (const stroke of this.#strokes) {
       c.beginPath();
       c.moveTo(...stroke[0]);
-      const rest = stroke.length > 1 ? stroke.slice(1) : stroke; // a dot is a line to where it began
-      for (const point of rest) c.lineTo(...point);
+      for (const point of stroke.slice(1)) c.lineTo(...point);
+      const [x, y] = stroke[0], dot = stroke.every((point) => point[0] === x && point[1] === y);
+      if (dot) c.lineTo(x + 1e-4, y); // a line of no length is not drawn
       c.stroke();
     }
   }

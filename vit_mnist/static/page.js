@@ -26,7 +26,7 @@ define("vit-pad", VitPad);
 
 const BLANK = new Uint8Array(784);
 const NO_INK = "An empty sheet. Asked about it, the model would name some digit all the same: so nothing is predicted.";
-const HOW = "A score that was chosen on validation images against letters and scribbles lies above its threshold.";
+const HOW = "Its score of strangeness lies above a threshold chosen on validation images, against letters and scribbles.";
 
 class VitPage extends HTMLElement {
   #source = null; #host = null; #state = null; #step = null; #parts = {}; #panels = []; #walk = null; #judge = null;
@@ -107,22 +107,22 @@ class VitPage extends HTMLElement {
     const copy = h("button", { "data-control": "panel-picture", onclick: () => this.#copyPanel() }, "Copy as PNG");
     p.panels = h("section", { class: "page-panels", "data-part": "panels", "aria-label": "Ask the model" },
       h("div", { class: "page-tabs", role: "tablist", "aria-label": "Ask the model", onkeydown }, ...p.tabs),
-      ...p.bodies, copy);
+      ...p.bodies, copy, (p.copied = h("p", { class: "page-said", role: "status" })));
   }
 
   // -- state
 
   get state() {
-    const { layer, head, query, off } = this.#parts.explorer.state;
-    return { ...this.#state, layer, head, query, off };
+    const { layer, head, query, off, method } = this.#parts.explorer.state;
+    return { ...this.#state, layer, head, query, off, method };
   }
   set(changes) {
     const { explorer } = this.#parts, before = this.#state;
     const state = (this.#state = fitState({ ...this.state, ...changes }, this.#host.model));
-    const { layer, head, query, off } = state;
+    const { layer, head, query, off, method } = state;
     if (!same(state.empty, before.empty)) this.#source.empty = state.empty;
     if (!same(state.move, before.move)) this.#place();
-    explorer.set({ layer, head, query, off }, false);
+    explorer.set({ layer, head, query, off, method }, false);
     this.#update();
   }
 
@@ -138,6 +138,7 @@ class VitPage extends HTMLElement {
   // The drawing has changed.
   #draw() {
     const { pad } = this.#parts;
+    this.#say(); // what was said of another drawing
     this.#step = pad.strokes.length ? prepareDigit(pad.pixels(), pad.side) : null;
     this.#place();
     this.#parts.explorer.set({}, false);
@@ -152,6 +153,7 @@ class VitPage extends HTMLElement {
     const p = this.#parts, { view } = this, { panel, move } = view.state, side = [28, 28];
     const image = { side, shape: [28, 28, 1], drawing: true, pixels: view.pixels ?? BLANK };
     drawImage(begin(p.seen, image, 0, 112).c, image, 0);
+    p.copied.replaceChildren();
     const moved = isStill(move) ? "" : " Then moved, turned or grown by the sliders below.";
     const words = this.#step && `What the model sees: your drawing, ${describeStep(this.#step)}.${moved}`;
     p.seenWords.textContent = words ?? NO_INK;
@@ -183,8 +185,11 @@ class VitPage extends HTMLElement {
   #open(hash) {
     if (!hash.startsWith("#v=")) return this.#update();
     const found = decode(hash);
-    if (!found) return this.#say("This link is damaged: nothing of it can be shown.");
-    this.set(found.state);
+    if (!found) {
+      this.#say("This link is damaged: nothing of it can be shown.");
+      return this.#update();
+    }
+    this.set({ ...fitState({}, this.#host.model), ...found.state }); // what a link does not name is as at the start
     this.#parts.pad.strokes = found.strokes;
     this.#draw();
   }
@@ -201,7 +206,7 @@ class VitPage extends HTMLElement {
   async #copyPanel() {
     const panel = this.#panels.find(({ name }) => name === this.#state.panel);
     const picture = panelPicture(panel, this.#host.model, this.view);
-    this.#say(...(await copyPicture(picture, panel.title, `${panel.name}.png`)));
+    this.#parts.copied.replaceChildren(...(await copyPicture(picture, panel.title, `${panel.name}.png`)));
   }
   #say(...words) { this.#parts.said.replaceChildren(...words); }
 }

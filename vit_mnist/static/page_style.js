@@ -45,5 +45,5 @@ export const PAGE_STYLE = `
     .page-tabs [aria-selected=true] { outline: 3px solid Highlight; outline-offset: -1px; }
     [data-told] { outline-color: Highlight; }
   }
-  @media print { .walk, .page-top button, .page-tabs, .page-examples, [data-control=panel-picture] { display: none; } }
+  @media print { .walk, .page-top button, .page-tabs [aria-selected=false], .page-examples, [data-control=panel-picture] { display: none; } }
 `;

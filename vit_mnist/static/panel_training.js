@@ -130,7 +130,7 @@ export function trainingPanel(host) {
     load.hidden = !snapshots || Boolean(found);
     parts.hidden = !found || !result;
     if (!snapshots)
-      return void (said.textContent = "This page holds the trained weights alone, none of the steps before.");
+      return void (said.textContent = "This page holds the trained weights alone; draw_page(model, path, run=…) takes steps of its training along.");
     if (!found) {
       if (!loading && !failed) said.textContent = "The weights of some steps of training are unpacked when you ask.";
       if (state.step !== null && !failed) start(); // the link asked

@@ -65,7 +65,8 @@ export function simplify(points, distance) {
 function writeStrokes(strokes, room) {
   for (let distance = 1 / 400; ; distance *= 1.5) {
     const texts = strokes.map((stroke) => {
-      const whole = simplify(stroke, distance).map((point) => point.map((x) => Math.round(UNIT * x)));
+      const near = (x) => Math.min(Math.max(x, -1), 2); // a pen may leave the sheet, but not for another page
+      const whole = simplify(stroke, distance).map((point) => point.map((x) => Math.round(UNIT * near(x))));
       return whole
         .map(([x, y], i) => writeNumber(x - (whole[i - 1]?.[0] ?? 0)) + writeNumber(y - (whole[i - 1]?.[1] ?? 0)))
         .join("");
@@ -104,7 +105,6 @@ const pair = (text) => {
 const one = { write: String, read: whole };
 const word = { write: String, read: (text) => (PANEL_NAMES.includes(text) ? text : undefined) };
 const FIELDS = {
-  example: one,
   layer: one,
   head: one,
   target: one,
@@ -112,6 +112,7 @@ const FIELDS = {
   step: one,
   walk: one,
   panel: word,
+  method: { write: String, read: (text) => (["attention", "rollout"].includes(text) ? text : undefined) },
   query: {
     write: (query) => (Array.isArray(query) ? query.join(".") : query),
     read: (text) => (["cls", "mean"].includes(text) ? text : pair(text)),
@@ -143,7 +144,7 @@ export function encode(strokes, state) {
     .filter(([name]) => !usual(name, state[name]))
     .map(([name, { write }]) => `&${name}=${write(state[name])}`)
     .join("");
-  const drawing = writeStrokes(strokes, LONGEST - parts.length - 6);
+  const drawing = writeStrokes(strokes, Math.max(0, LONGEST - parts.length - 6));
   return `v=1${drawing && `&d=${drawing}`}${parts}`;
 }
 
@@ -198,6 +199,7 @@ export function fitState(state, model) {
     empty: [...new Set(state.empty ?? [])].filter((patch) => patch < patches).sort((a, b) => a - b),
     step: state.step ?? null,
     panel: state.panel ?? PANEL_NAMES[0],
+    method: state.method ?? "attention",
     walk: there(state.walk, stepsFor(model).length),
   };
 }
