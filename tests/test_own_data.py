@@ -226,6 +226,9 @@ def test_a_folder_of_csv_files_gives_its_parts_and_kaggles_test_has_no_labels(tm
     write_csv(tmp_path / "test.csv", *MNIST[100:130])
     data = load_data(f"csv:{tmp_path}")
     assert sizes(data) == [80, 20, 30] and torch.equal(data.test.images, MNIST.images[100:130])
+    write_csv(tmp_path / "val.csv", *MNIST[130:137])
+    (tmp_path / "train.csv").rename(tmp_path / "training.csv")
+    assert sizes(load_data(f"csv:{tmp_path}")) == [100, 7, 30]
     write_csv(tmp_path / "valid.csv", MNIST.images[:5])
     with pytest.raises(UserError, match="valid.csv has no column named label"):
         load_data(f"csv:{tmp_path}")
@@ -330,6 +333,17 @@ def test_objects_are_never_unpickled_and_large_claims_are_refused_before_reading
             np.lib.format.write_array_header_1_0(file, header)
         with pytest.raises(UserError, match="x_train in .*it is too large"):
             load_data(f"npz:{path}")
+
+
+@pytest.mark.parametrize("header", ["{'descr': '<f4', 'shape': (", "{1: 2, 'a': 3}", "((("])
+def test_an_array_whose_header_is_no_header_is_one_line(header, tmp_path):
+    text = f"{header}\n".encode()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in "x_train", "y_train":
+            content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+            archive.writestr(f"{name}.npy", content)
+    with pytest.raises(UserError, match="can't read x_train"):
+        load_data(f"npz:{tmp_path / 'a.npz'}")
 
 
 def test_mistakes_in_npz_files_are_one_line(tmp_path):

@@ -404,6 +404,35 @@ def test_a_link_holds_drawing_and_state_and_a_damaged_one_says_so(visit, file, p
         )
 
 
+def test_a_damaged_link_leaves_a_whole_page_and_a_good_one_what_it_names_alone(visit, file):
+    page = visit(f"{file.as_uri()}#v=1&d=~", viewport=LAPTOP)
+    page.get_by_text("This link is damaged").wait_for()
+    assert page.locator("[role=tab][aria-selected=true]").count() == 1
+    assert page.locator("[role=tabpanel]:visible").count() == 1
+    first = page.evaluate(f"{PAGE}.state")
+    for hash in "#v=1&empty=48&off=0.1&panel=why&method=rollout&layer=1", "#v=1&d=~", "#v=1":
+        page.evaluate("hash => { location.hash = hash; }", hash)
+    page.wait_for_function(f"{PAGE}.state.empty.length === 0")
+    assert page.evaluate(f"{PAGE}.state") == first
+    assert not page.get_by_text("This link is damaged").is_visible()
+
+
+def test_a_tap_is_a_dot_and_a_pen_whose_line_was_undone_draws_no_more(page):
+    pad = f"{PAGE}.shadowRoot.querySelector('vit-pad')"
+    assert page.evaluate(f"({pad}.strokes = [[[0.5, 0.5]]], {pad}.pixels().some(Boolean))")
+    page.locator("[data-control=clear]").click()
+    page.locator("[data-control=paper]").focus()
+    for key in " ", "ArrowDown", " ", "ArrowRight", " ", "ArrowDown":
+        page.keyboard.press(key)
+    page.evaluate(f"{pad}.undo()")
+    kept = page.evaluate(f"{pad}.strokes")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(f"{pad}.strokes") == kept and len(kept) == 1
+    page.keyboard.press(" ")
+    page.keyboard.press("ArrowDown")
+    assert len(page.evaluate(f"{pad}.strokes")) == 2
+
+
 def test_the_walk_outlines_what_it_speaks_of_and_leaves_it_in_sight(page):
     page.locator("[data-example='5']").click()
     page.locator("[data-walk=start]").click()

@@ -510,7 +510,7 @@ def unlink(page, text):
 
 STATE = {
     **{"layer": 2, "head": 1, "query": [3, 0], "target": 7, "other": 1, "step": 400},
-    **{"off": [[0, 1], [5, 3]], "empty": [0, 48], "panel": "why", "walk": 4, "example": 3},
+    **{"off": [[0, 1], [5, 3]], "empty": [0, 48], "panel": "why", "walk": 4, "method": "rollout"},
     "move": {"across": -3, "down": 10, "turn": -45, "grow": 1.25},
 }
 
@@ -526,6 +526,8 @@ def test_a_link_holds_drawing_and_state(modules):
     short = link(modules, [], {**plain, "move": still})
     assert short == "v=1&layer=5&query=cls"
     assert unlink(modules, short) == {"strokes": [], "state": {"layer": 5, "query": "cls"}}
+    away = [[[0.5, 0.5], [4.75, -3]]]  # a pen that has left the sheet
+    assert unlink(modules, link(modules, away, {}))["strokes"] == [[[0.5, 0.5], [2, -1]]]
 
 
 def test_a_long_drawing_is_simplified_and_stays_what_it_was(modules):

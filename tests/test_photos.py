@@ -192,6 +192,31 @@ def test_touching_digits_are_cut():
     assert len(found) == 2 and abs(found[0].box[2] - 120) < 8 and abs(found[1].box[0] - 120) < 8
 
 
+def test_a_line_is_not_cut_and_a_page_of_dots_is_refused():
+    page = Image.new("L", (1200, 400), 230)
+    ImageDraw.Draw(page).line([(200, 200), (1000, 200)], 40, 4)
+    (way,) = photos.find_ways(np.asarray(grainy(page), np.float32))[0]
+    assert len(way) == 1
+    dots = Image.new("L", (800, 800), 230)
+    for i in range(400):
+        x, y = 40 * (i % 20) + 10, 40 * (i // 20) + 10
+        ImageDraw.Draw(dots).ellipse([x, y, x + 18, y + 18], 40)
+    with pytest.raises(UserError, match="more than 200 pieces of ink"):
+        find_digits(dots)
+
+
+@pytest.mark.parametrize("shape", [(8, 1000), (1, 500), (500, 1)])
+def test_a_picture_may_be_thin(shape):
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert prepare_digit(noise).shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize("mode", ["LA", "CMYK", "P"])
+def test_what_was_found_is_drawn_on_any_picture(mode, fast):
+    page = stroke()
+    plot_found(page.convert(mode), predict_digits(fast, page))
+
+
 def test_a_picture_shows_each_box_and_what_was_read():
     shares = torch.eye(10)
     read = [

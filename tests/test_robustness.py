@@ -267,6 +267,20 @@ def test_a_sample_is_spread_over_the_split_without_doubles(written):
     assert len(spread(TEST, 9_999).images) == 9_999
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda images: corrupt(images, "fog", 2.0), "whole number from 0 to 5"),
+        (lambda images: turn_blocks(images, 0), "block_size must be at least 1"),
+        (lambda images: hide_patches(images, 2), "share must be from 0 to 1"),
+        (lambda images: hide_patches(images, -0.1), "share must be from 0 to 1"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(change, words):
+    with pytest.raises(UserError, match=words):
+        change(TEST.images[:3])
+
+
 def test_attacks_and_pictures_of_the_table():
     table = measure_robustness(weighted(), DIGITS, 30, ["scale", "fog"], (2, 4))
     attacks = table[table.test == "attack"].pivot(index="strength", columns="name")
