@@ -25,6 +25,7 @@ from vit_mnist.weights import load_pretrained
 
 ROOT = Path(__file__).parent.parent
 MOVED = {  # where a name was: where it is
+    **{f"live.{name}": f"element.{name}" for name in ("bundle", "live_weights")},
     **{f"errors.{name}": f"core.{name}" for name in ("UserError", "check_name", "printable")},
     **{f"imports.{name}": f"core.{name}" for name in ("LazyPackage", "import_submodule")},
     **{f"data.{name}": f"core.{name}" for name in ("figure", "write_atomic", "write_json")},

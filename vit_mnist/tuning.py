@@ -302,7 +302,9 @@ def tune(
     "Search for settings with the best validation accuracy; call it again to resume"
     for key in space or ():
         check_name("setting", key.partition(".")[0], [field.name for field in fields(Settings)])
-    base, states = _searchable(base, trials), _finished()
+    base = _searchable(base, trials)
+    _optuna()  # says what to install before anything is read
+    states = _finished()
     data = load_data(base.data, base.valid_size, seed=base.seed)  # before a database is made
     study = open_study(url, name, base, heartbeat)
     space = space or find_space(base.model)
