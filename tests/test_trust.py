@@ -58,7 +58,7 @@ def test_strangers_are_told_and_digits_are_trusted(name, data):
     assert own.trusted(images).float().mean() >= 0.96
     for kind in STRANGERS:
         told = ~own.trusted(make_strangers(kind, 104, seed=5))
-        # thresholds were chosen before photographs were read anew, which finds ink in what has none:
+        # chosen before photographs were read anew, which finds ink on sheets without any:
         # `make bench-strangers` chooses them again
         least = 0.75 if kind in ("textures", "blank") else 0.9
         assert told.float().mean() >= least, kind
