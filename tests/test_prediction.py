@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from vit_mnist import prediction
 from vit_mnist.core import UserError
 from vit_mnist.prediction import Prediction, plot_answers, predict
+from vit_mnist.weights import load_pretrained
 
 SEEN = torch.zeros(1, 28, 28, dtype=torch.uint8)
 SEEN[0, 5:20, 12:14] = 255
@@ -102,3 +104,17 @@ def test_names_of_classes_are_shown_as_text_in_words_and_pictures():
     fig = plot_answers([shown, Prediction("", SEEN, torch.tensor([0.4, 0.6]), shown.classes)])
     fig.canvas.draw()
     assert fig.axes[1].get_title() == r"\$x^\$ (60 %)"
+
+
+def test_trust_is_read_once_for_all_that_is_found(monkeypatch):
+    model, count = load_pretrained("fast"), []
+    load_trust = prediction.load_trust
+    monkeypatch.setattr(prediction, "load_trust", lambda m: count.append(1) or load_trust(m))
+    page = np.full((200, 420), 230.0)
+    for x in 40, 180, 320:
+        page[40:160, x : x + 14] = 30
+    page += np.random.default_rng(0).normal(0, 3, page.shape)
+    read = prediction.predict_digits(model, page)
+    assert len(read) == 3 and {each.trusted for each in read} <= {True, False} and count == [1]
+    given = prediction.predict(model, page[:, :150], load_trust(model))
+    assert given.trusted is not None and count == [1]

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from vit_mnist import report as module
@@ -341,3 +342,49 @@ more = "report robustness calibration trust explanation element".split()
 print([name for name in more if f"vit_mnist.{name}" in sys.modules])"""
     done = real_script("python", "-c", code, cwd=tmp_path, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_a_model_was_trained_on_is_no_stranger(split):
+    letters = replace(split, classes=("a", "b", "c", "d", "e"))
+    for shown, there in (split, True), (letters, False):
+        subject = module.Subject(Written(), None, evaluate(Written(), shown), 5, 0)
+        assert ("letters" in module._strangers_for(subject)) == there
+
+
+def test_a_temperature_that_the_model_keeps_is_told_and_none_is_fitted_beside_it():
+    model = create_model("vit", size="tiny", seed=0)
+    model.spec = replace(model.spec, temperature=2.5)
+    subject = module.Subject(model, None, evaluate(model, TEST), 5, 0)
+    section = module._calibration(subject)
+    assert "keeps a temperature of 2.50" in section.body
+    assert section.facts["calibration"]["temperature"] == 2.5
+    assert "error_with_temperature" not in section.facts["calibration"]
+
+
+def test_images_that_are_measured_are_not_fitted_on(split):
+    data = DataSet("own", split, split, TEST, 0.1, 0.3)
+    subject = module.Subject(Written(), data, evaluate(Written(), split), 5, 0)
+    assert module._valid_images(subject) is None
+    other = module.Subject(Written(), data, evaluate(Written(), split.take(9)), 5, 0)
+    assert module._valid_images(other) is split
+
+
+def test_a_run_that_learnt_from_the_test_images_of_another_is_refused(tmp_path):
+    for part in range(3):
+        (tmp_path / "files" / str(part)).mkdir(parents=True)
+        for i in range(10):
+            page = Image.fromarray(255 - TEST.images[10 * part + i, 0].numpy())
+            page.save(tmp_path / "files" / str(part) / f"{i}.png")
+    names = []
+    for seed in 0, 0, 1:
+        folder = tmp_path / f"run-{len(names)}"
+        folder.mkdir()
+        model = create_model("vit", size="tiny", seed=seed, num_classes=3)
+        model.spec = replace(model.spec, classes=("0", "1", "2"))
+        save_model(model, folder / "model.safetensors")
+        settings = {"data": f"folder:{tmp_path / 'files'}", "seed": seed, "valid_size": 5}
+        (folder / "config.json").write_text(json.dumps({"settings": settings}))
+        names.append(folder)
+    assert len(compare_runs(*names[:2]).evaluations) == 2
+    with pytest.raises(UserError, match="run-2 split its files by another seed"):
+        compare_runs(*names)

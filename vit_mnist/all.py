@@ -64,11 +64,11 @@ from .page import draw_page, live_explorer, live_page
 # %% ../nbs/91_all.ipynb #5114b997
 from .evaluation import evaluate, plot_confusion, plot_mistakes
 from .runs import list_runs, open_data, open_model
-from .calibration import calibrate, calibration_error, fit_temperature, plot_reliability
-from .trust import fit_trust, load_trust, make_strangers
-from .robustness import corrupt, measure_robustness, plot_changes, plot_robustness
-from .report import compare_runs, plot_comparison, report
-from .prediction import plot_answers, plot_found, predict, predict_csv, predict_digits
+from .calibration import calibrate, fit_temperature
+from .trust import fit_trust, load_trust
+from .robustness import corrupt, measure_robustness
+from .report import compare_runs, report
+from .prediction import plot_answers, plot_found, predict, predict_digits
 
 # %% ../nbs/91_all.ipynb #68ac3708
 from .tuning import best_settings, plot_search, tune

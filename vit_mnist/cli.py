@@ -405,12 +405,14 @@ def vit_mnist_predict(
     from vit_mnist.digits import image_files
     from vit_mnist.prediction import predict
     from vit_mnist.runs import open_model
+    from vit_mnist.trust import load_trust
 
     model, status = open_model(run), 0
+    trust = None if split else load_trust(model)
     for file in chain.from_iterable(map(image_files, images)):
         try:
             line = _split_line(model, file, json, out) if split else None
-            prediction = None if split else predict(model, file)
+            prediction = None if split else predict(model, file, trust)
         except UserError as error:
             print(f"vit_mnist_predict: {error}", file=sys.stderr)
             status = 1

@@ -120,7 +120,7 @@ def _part_folders(path):
         raise UserError(f"{path} holds train, and {more[0].name!r} is no part of that; move it")
     return found
 
-
+# %% ../nbs/14_own_data.ipynb #0bab557d
 def _class_files(path):
     "List the image files of each class in a part's folder; raise `UserError` where one has none"
     files = {}
@@ -197,7 +197,7 @@ def _why(error, line):
         return f"line {line + row - 1:,}: {now:,} columns, before {before:,}"
     return text
 
-
+# %% ../nbs/14_own_data.ipynb #c0a909e3
 def _rows(path, file, columns):
     "Yield the number of the first of some lines, and what is in them, `[lines, columns]`"
     for line in count(2, _ROWS):
@@ -338,7 +338,7 @@ def _check_pixels(where, images):
         raise UserError(f"pixels of {where} must be from 0 to 255, not from {low} to {high}")
     return images * 255 if images.dtype.kind == "f" and high <= 1 else images
 
-
+# %% ../nbs/14_own_data.ipynb #0a0257bc
 def read_npz(
     path: Path,  # holds x_train and y_train, perhaps x_test and y_test, x_valid and y_valid
 ) -> dict:  # by part: images `[n, 1, 28, 28]` and the class name of each

@@ -7,7 +7,7 @@ __all__ = ['Prediction', 'predict', 'plot_answers', 'PredictedDigit', 'predict_d
 
 # %% ../nbs/66_prediction.ipynb #49d89ed6
 import csv, os, warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .digits import prepare_digit, read_digit, read_image, ways_to_read
 from .own_data import read_pixels
 from .model import about, batch_logits, evaluating, model_input, temperature_of
 from .model import to_probabilities
-from .trust import load_trust
+from .trust import Trust, load_trust
 
 # %% ../nbs/66_prediction.ipynb #2550ef91
 @dataclass(frozen=True, eq=False)
@@ -58,9 +58,8 @@ class Prediction:
         return self.name
 
 # %% ../nbs/66_prediction.ipynb #c9256e5e
-def _judged(model, seen):
+def _judged(trust, seen):
     "Return whether the answer to an image is to be trusted, and why not; None: nobody knows"
-    trust = load_trust(model)
     if trust is None:
         return None, ""
     trusted = bool(trust.trusted(seen[None]))
@@ -70,15 +69,21 @@ def _judged(model, seen):
 def predict(
     model: nn.Module,  # returns logits
     image,  # path of an image file, "-" for standard input, or what `prepare_digit` takes
+    trust: Trust = None,  # where many are predicted: `load_trust(model)`; default: it is read here
 ) -> Prediction:
     "Predict the class of any image; raise `UserError` where it can't be read or has no ink"
     file = str(image) if isinstance(image, (str, os.PathLike)) else ""
     seen = read_digit(file) if file else prepare_digit(image)
+    judged = _judged(trust or load_trust(model), seen)
+    return Prediction(file, seen, *_answer(model, seen), *judged)
+
+
+def _answer(model, seen):
+    "Return the probability of each class, and the classes' names"
     with evaluating(model):
         logits = model(model_input(model, seen[None]))
     probabilities = to_probabilities(logits / temperature_of(model))[0].cpu()
-    classes = tuple(about(model).class_names(len(probabilities)))
-    return Prediction(file, seen, probabilities, classes, *_judged(model, seen))
+    return probabilities, tuple(about(model).class_names(len(probabilities)))
 
 # %% ../nbs/66_prediction.ipynb #c6c2ecf0
 def plot_answers(
@@ -123,17 +128,17 @@ def predict_digits(
 ) -> list:  # of `PredictedDigit`, line by line, from left to right
     "Predict each digit of one image; raise `UserError` where it can't be read or has no ink"
     file = str(image) if isinstance(image, (str, os.PathLike)) else ""
-    read = []
+    read, trust = [], load_trust(model)
     for ways in ways_to_read(image):
         ways = [[_predicted(model, found, file) for found in way] for way in ways]
         read += ways[0] if _certainty(ways[0]) > 0.9 else max(ways, key=_certainty)
-    return read
+    judged = [dict(zip(("trusted", "reason"), _judged(trust, each.image))) for each in read]
+    return [replace(each, **known) for each, known in zip(read, judged)]
 
 
 def _predicted(model, found, file):
     "Predict a digit that was found in a larger image"
-    values = vars(predict(model, found.image))
-    return PredictedDigit(**{**values, "file": file, "image": found.image, "box": found.box})
+    return PredictedDigit(file, found.image, *_answer(model, found.image), box=found.box)
 
 # %% ../nbs/66_prediction.ipynb #285ac3a3
 def plot_found(

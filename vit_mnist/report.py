@@ -19,11 +19,12 @@ import numpy as np, torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .core import UserError, as_label, check_page, describe_parameters, figure, printable
+from .core import UserError, absolute_data, as_label, check_page, describe_parameters
+from .core import figure, printable
 from .core import write_atomic, write_json
 from .data import DATASETS, DataSet, Split, cache_root
 from .model import about, as_classifier, batch_logits, count_parameters, evaluating
-from .model import to_probabilities
+from .model import temperature_of, to_probabilities
 from .pictures import percent, show_pixels
 from .explanation import draw_attribution, explain, list_methods
 from .evaluation import Evaluation, evaluate
@@ -31,7 +32,8 @@ from .presets import package_folder
 from .weights import read_card
 from .runs import open_data, open_model, run_settings
 from .calibration import calibration_error, fit_temperature, plot_reliability
-from .trust import SCORES, STRANGERS, auroc, fit_trust, load_trust, make_strangers
+from .trust import LETTERS, SCORES, STRANGERS, auroc, fit_trust, load_trust
+from .trust import make_strangers
 from .robustness import fgsm, measure_robustness, plot_changes, spread
 
 # %% ../nbs/65_report.ipynb #8fb5f881
@@ -166,8 +168,10 @@ def _mistakes(subject, most=12):
 
 # %% ../nbs/65_report.ipynb #e2fb9726
 def _valid_images(subject):
-    "Return the validation images; None where there are none, or the model has learnt from them"
+    "Return validation images; None where the model has learnt from them or is measured on them"
     valid = subject.data.valid if subject.data else ()
+    if len(valid) == len(subject.split) and torch.equal(valid.images, subject.split.images):
+        return None  # measured on them
     weights = getattr(about(subject.model).model, "file", None)  # it was read from
     settings = {}
     if weights and Path(weights).parent == Path(str(package_folder())):
@@ -185,7 +189,10 @@ def _calibration(subject):
         f"The expected calibration error is {_percent(facts['error'])}: the mean distance between "
         "the probability of the predicted class and the share that is right."
     )
-    if valid := _valid_images(subject):
+    if (kept := temperature_of(subject.model)) != 1:
+        facts["temperature"] = kept
+        note += f" The model keeps a temperature of {kept:.2f}, which counts already."
+    elif valid := _valid_images(subject):
         facts["temperature"] = fit_temperature(subject.model, valid)
         logits = batch_logits(subject.model, subject.split.images) / facts["temperature"]
         cooled = replace(evaluation, probabilities=to_probabilities(logits.cpu()))
@@ -258,10 +265,15 @@ def _test_images(name, n):
         return None
 
 
-def _strangers_for(n, seed):
-    "Return strangers by kind"
-    found = {kind: make_strangers(kind, n, seed) for kind in STRANGERS}
-    others = {name: _test_images(name, n) for name in _OTHERS}
+def _strangers_for(subject):
+    "Return strangers by kind, none of them what the model was trained on"
+    n, classes = max(20, subject.n // 5), set(map(str, subject.split.classes))
+    own = {about(subject.model).data, subject.data and subject.data.name}
+    if classes & set(LETTERS):
+        own |= {"letters", "emnist-letters"}
+    kinds = [kind for kind in STRANGERS if kind not in own]
+    found = {kind: make_strangers(kind, n, subject.seed) for kind in kinds}
+    others = {name: _test_images(name, n) for name in _OTHERS if name not in own}
     return found | {name: images for name, images in others.items() if images is not None}
 
 # %% ../nbs/65_report.ipynb #cae614f4
@@ -281,7 +293,7 @@ def _strangers(subject):
         return Section("Strangers", f"<p>{_text(error)}.</p>", {"strangers": None})
     sample, facts, rows = spread(subject.split, subject.n), {}, []
     digits, refused = trust.parts(sample.images), ~trust.trusted(sample.images)
-    for kind, images in _strangers_for(max(20, subject.n // 5), subject.seed).items():
+    for kind, images in _strangers_for(subject).items():
         parts = trust.parts(images)
         areas = [auroc(*pair) for pair in zip(digits.T, parts.T)]
         told = float((~trust.trusted(images)).float().mean())
@@ -542,6 +554,16 @@ def _opened(run, known):
     return str(run), model, open_data(run).test if known is None else known
 
 
+def _check_unseen(name, run, first, split):
+    "Raise `UserError` for a run on the first one's files that has learnt from its test images"
+    if any(isinstance(each, nn.Module) for each in (run, first)):
+        return
+    own, theirs = (str(run_settings(each).get("data", "")) for each in (run, first))
+    same = ":" in own and absolute_data(own) == absolute_data(theirs)
+    if same and not torch.equal(open_data(run).test.images, split.images):
+        raise UserError(f"{name} split its files by another seed and learnt from these; give data=")
+
+
 def _check_classes(name, model, split):
     "Raise `UserError` for a model that was trained on other classes"
     classes = about(model).classes
@@ -571,6 +593,8 @@ def compare_runs(
         while name in opened:
             name += "'"
         _check_classes(name, model, split)
+        if data is None:
+            _check_unseen(name, run, runs[0], split)
         opened[name] = model
     for name, model in opened.items():
         evaluations[name] = evaluate(model, split)

@@ -277,7 +277,7 @@ def fit_strangers(
     found = torch.cat(found)
     return found[found.flatten(1).amax(1) > 0]
 
-
+# %% ../nbs/63_trust.ipynb #cfab8d12
 def fit_looks(
     data: DataSet,  # of digits
     epochs: int = 16,  # times each image is seen
@@ -325,7 +325,7 @@ def _doubts(logits):
     others = logits.scatter(1, top, -torch.inf).logsumexp(1)
     return torch.stack([others + energy, energy], 1)
 
-
+# %% ../nbs/63_trust.ipynb #56bf19da
 @dataclass(frozen=True, eq=False, repr=False)
 class Trust:
     "Tell whether a model's answers are to be trusted"
@@ -429,7 +429,7 @@ def _choices(digits, strangers):
     weights = torch.from_numpy(together.coef_[0]).float()
     return alone | {"together": weights}
 
-
+# %% ../nbs/63_trust.ipynb #768e079a
 def fit_trust(
     model: nn.Module,  # trained
     data: DataSet,  # what it was trained on; the threshold is chosen on `data.valid`
@@ -515,7 +515,7 @@ def _check_trust(tensors, facts):
     if not (fit and numbers and known and np.isfinite(facts["threshold"])):
         raise ValueError
 
-
+# %% ../nbs/63_trust.ipynb #3be161a4
 def _read_trust(path):
     "Read tensors and facts; raise `UserError` for a damaged file"
     try:
