@@ -182,7 +182,8 @@ def test_a_run_has_unseen_images_as_far_as_its_settings_say(split, tmp_path):
     for kept, seen in (8, True), (9, False), (20, False):
         settings = {"settings": {"valid_size": kept}}
         (tmp_path / "config.json").write_text(json.dumps(settings))
-        subject = module.Subject(load_model(tmp_path), data, None, 1, 0)
+        measured = Evaluation(split, torch.zeros(23, 5), 0.0)
+        subject = module.Subject(load_model(tmp_path), data, measured, 1, 0)
         assert (module._valid_images(subject) is None) == seen
 
 
