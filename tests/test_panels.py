@@ -588,7 +588,7 @@ def test_a_state_from_anywhere_fits_the_model(show, digits):
     ask(page, "void (panel.state = given)", wild)
     assert ask(page, "panel.state") == {
         **{"layer": 5, "head": None, "query": [6, 3], "target": None, "other": 3, "walk": None},
-        **{"off": [[1, 1]], "empty": [3], "step": 5, "panel": "layers"},
+        **{"off": [[1, 1]], "empty": [3], "step": 5, "panel": "layers", "method": "attention"},
         "move": {"across": -10, "down": 1, "turn": 180, "grow": 0.4},
     }
 

@@ -17,9 +17,11 @@ from vit_mnist.model import batch_logits, create_model, load_model, safetensors_
 from vit_mnist.prediction import predict
 from vit_mnist.presets import list_pretrained
 from vit_mnist.trust import (
+    _looks_shapes,
     LETTERS,
     SCORES,
     STRANGERS,
+    Looks,
     Trust,
     auroc,
     fit_strangers,
@@ -68,6 +70,10 @@ def test_strangers_are_told_and_digits_are_trusted(name, data, strangers, anew):
     for kind, images in strangers.items():
         assert (~own.trusted(images)).float().mean() >= 0.9, kind
     assert own.trusted(anew).float().mean() >= 0.85
+
+
+def test_the_shapes_that_a_file_must_have_are_those_of_the_network():
+    assert _looks_shapes() == {name: tuple(t.shape) for name, t in Looks().tensors().items()}
 
 
 def test_an_empty_image_is_never_trusted(trust):

@@ -176,7 +176,7 @@ MIN_SIDE = 8  # pixels: a smaller image holds no digit
 WORKING_SIDE = 1000  # pixels: a larger image is read at a fraction of its size
 MAX_SCANS = 50  # passes of a progressive JPEG, which usually has ten
 MAX_PARTS = 20_000  # chunks, segments, blocks or strips: 32 MB in parts of 4 KB have half as many
-SUFFIXES = ".png .jpg .jpeg .webp .tif .tiff .gif .heic .heif".split()  # looked for in a folder
+SUFFIXES = ".png .jpg .jpeg .webp .tif .tiff .heic .heif".split()  # looked for in a folder
 
 # %% ../nbs/13_digits.ipynb #5d1dd260
 def _content(source):

@@ -26,7 +26,7 @@ define("vit-pad", VitPad);
 
 const BLANK = new Uint8Array(784);
 const NO_INK = "An empty sheet. Asked about it, the model would name some digit all the same: so nothing is predicted.";
-const HOW = "Its score of strangeness lies above a threshold chosen on validation images, against letters and scribbles.";
+const HOW = "Its score of strangeness lies above a threshold chosen on validation images against letters and scribbles.";
 
 class VitPage extends HTMLElement {
   #source = null; #host = null; #state = null; #step = null; #parts = {}; #panels = []; #walk = null; #judge = null;
@@ -102,8 +102,8 @@ class VitPage extends HTMLElement {
     };
     p.tabs = this.#panels.map(({ name, title }) => h("button", { role: "tab", id: `tab-${name}`, "data-tab": name,
       "aria-controls": `panel-${name}`, onclick: () => choose(name) }, title));
-    p.bodies = this.#panels.map(({ name, about, node }) => h("div", { role: "tabpanel", id: `panel-${name}`,
-      "aria-labelledby": `tab-${name}` }, h("p", { class: "panel-about" }, about), node));
+    p.bodies = this.#panels.map(({ name, title, about, node }) => h("div", { role: "tabpanel", id: `panel-${name}`,
+      "aria-labelledby": `tab-${name}` }, h("h4", { class: "panel-title" }, title), h("p", { class: "panel-about" }, about), node));
     const copy = h("button", { "data-control": "panel-picture", onclick: () => this.#copyPanel() }, "Copy as PNG");
     p.panels = h("section", { class: "page-panels", "data-part": "panels", "aria-label": "Ask the model" },
       h("div", { class: "page-tabs", role: "tablist", "aria-label": "Ask the model", onkeydown }, ...p.tabs),

@@ -37,6 +37,7 @@ export const PAGE_STYLE = `
   .page-panels > [role=tabpanel] { width: 100%; max-width: 960px; }
   .page-tabs { display: flex; flex-wrap: wrap; gap: 6px; }
   .page-tabs [aria-selected=true] { border-color: var(--accent); box-shadow: inset 0 0 0 1px var(--accent); }
+  .panel-title { display: none; margin: 0; } /* on paper there are no tabs that say it */
   .panel-about { margin: 0 0 8px; max-width: 80ch; }
   .walk-step { position: fixed; z-index: 3; bottom: 10px; left: 50%; transform: translateX(-50%); padding: 10px 16px;
     width: min(640px, calc(100vw - 20px)); background: Canvas; color: CanvasText; border: 2px solid #c2410c;
@@ -45,5 +46,6 @@ export const PAGE_STYLE = `
     .page-tabs [aria-selected=true] { outline: 3px solid Highlight; outline-offset: -1px; }
     [data-told] { outline-color: Highlight; }
   }
-  @media print { .walk, .page-top button, .page-tabs [aria-selected=false], .page-examples, [data-control=panel-picture] { display: none; } }
+  @media print { .panel-title { display: block; }
+    .walk, .page-top button, .page-tabs, .page-examples, [data-control=panel-picture] { display: none; } }
 `;
