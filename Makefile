@@ -40,7 +40,7 @@ lint: $(STAMP)  ## names, lines and layout of notebooks and scripts, with ruff
 
 test: lint  ## lint, run all notebooks as tests, then pytest
 	OMP_NUM_THREADS=1 $(TIMEOUT) "$(BIN)"/nbdev[_-]test --n_workers 2 --timing --do_print
-	"$(BIN)"/python -m pytest tests -m "not slow" -n 3 --durations 15  # two cores: tests in JupyterLab wait
+	"$(BIN)"/python -m pytest tests -m "not slow" -n 2 --durations 15
 
 test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
 	"$(BIN)"/nbdev[_-]test --n_workers 0 --timing --do_print --flags slow
