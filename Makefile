@@ -67,7 +67,7 @@ test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
 mutate: $(STAMP)  ## change the code one thing at a time: do tests notice? hours; MUTATE="loop --sample 40"
 	"$(BIN)"/python tools/mutate.py $(MUTATE)
 
-coverage: $(STAMP)  ## the lines that notebooks and tests run together, about fifteen minutes
+coverage: $(STAMP)  ## the lines that notebooks and tests run together, and their badge; a quarter of an hour
 	"$(BIN)"/python tools/cover.py
 
 lab: $(STAMP)  ## open the first lesson in JupyterLab, beside the other notebooks
@@ -108,5 +108,5 @@ bench-best: $(STAMP)  ## the preset `best` from three seeds, about an hour; resu
 	"$(BIN)"/python benchmarks/train.py best --threads 1
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
-	rm -rf build dist *.egg-info _proc _docs .pytest_cache .ruff_cache .coverage*
+	rm -rf build dist *.egg-info _proc _docs .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find nbs tests tools benchmarks vit_mnist -name __pycache__ -prune -exec rm -rf {} +
