@@ -61,7 +61,8 @@ def badge(words):
     "Draw a badge that says how many lines run"
     left, right = 70, 14 + 7 * len(words)
     texts = f'<text x="8" y="14">coverage</text><text x="{left + 7}" y="14">{words}</text>'
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img">
+    size = f'width="{left + right}" height="20"'
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">
 <title>coverage: {words}</title>
 <rect width="{left}" height="20" fill="#444d56"/>
 <rect x="{left}" width="{right}" height="20" fill="#0a4fb5"/>
@@ -72,12 +73,11 @@ def badge(words):
 
 def publish(share):
     "Write the share of lines that run, in per cent, into the badge and the summary of GitHub's job"
-    BADGE.write_text(badge(f"{share:.1f} %"), encoding="utf-8")
+    words = f"{share:.1f} %"
+    BADGE.write_text(badge(words), encoding="utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
-            file.write(
-                f"Notebooks and tests together run **{share:.1f} %** of the package's lines.\n"
-            )
+            file.write(f"Notebooks and tests together run **{words}** of the package's lines.\n")
 
 
 if __name__ == "__main__":
