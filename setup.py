@@ -43,7 +43,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["vit_mnist", "vit_mnist.*"]),
-    package_data={"vit_mnist": ["mnist/*", "pretrained/*", "static/*"]},
+    package_data={"vit_mnist": ["py.typed", "mnist/*", "pretrained/*", "static/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={
         extra: cfg[f"{extra}_requirements"].split()

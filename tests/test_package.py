@@ -58,6 +58,10 @@ def test_wheel_holds_data_licences_and_static_files(built):
     }
 
 
+def test_wheel_says_that_its_types_can_be_relied_on(built):
+    assert "vit_mnist/py.typed" in zipfile.ZipFile(next(built.glob("*.whl"))).namelist()
+
+
 def test_wheel_names_its_extras(built):
     wheel = zipfile.ZipFile(next(built.glob("*.whl")))
     metadata = wheel.read(

@@ -272,7 +272,7 @@ def settings_callbacks(
     settings: Training,  # how a model learns
 ) -> list:  # of `Callback` objects, in the order in which they are called
     "Make the callbacks that belong to the settings"
-    callbacks = []
+    callbacks: list[Callback] = []
     if settings.ema:
         callbacks.append(EMA(settings.ema))
     if settings.keep_best:

@@ -188,7 +188,7 @@ def read_checkpoint(
 # %% ../nbs/36_checkpoints.ipynb #1feea032
 def latest_checkpoint(
     folder: Path,  # of the checkpoints
-) -> tuple:  # path, counters and tensors; None where there is no checkpoint yet
+) -> tuple | None:  # path, counters and tensors; None where there is no checkpoint yet
     "Read the newest whole checkpoint, warn of damaged ones; raise `UserError` if all are damaged"
     problems = []
     for path in reversed(list_checkpoints(folder)):

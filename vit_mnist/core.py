@@ -160,7 +160,7 @@ def retry_refused(
 
 # %% ../nbs/00_core.ipynb #d23b171c
 def write_atomic(
-    path: Path,  # the file, created or replaced; missing folders are made
+    path: Path | str,  # the file, created or replaced; missing folders are made
     content: bytes,  # the whole of it
 ):
     "Write a file whole or not at all"
@@ -195,7 +195,7 @@ def to_json(
 
 
 def write_json(
-    path: Path,  # the file
+    path: Path | str,  # the file
     value,  # numbers, texts, lists and dicts
 ):
     "Write a value as indented JSON"
@@ -204,7 +204,7 @@ def write_json(
 # %% ../nbs/00_core.ipynb #db86f7d0
 def save_picture(
     fig,  # a matplotlib figure
-    path: Path,  # ends in .png, .svg or .pdf
+    path: Path | str,  # ends in .png, .svg or .pdf
 ):
     "Write a figure to a file, PNG with 150 dots an inch"
     buffer = BytesIO()
@@ -213,7 +213,7 @@ def save_picture(
 
 # %% ../nbs/00_core.ipynb #f6a80656
 def check_page(
-    path: Path,  # a file that is to be written
+    path: Path | str,  # a file that is to be written
 ):
     "Raise `UserError` unless a page can get this name, and a file `.json` the one beside it"
     path = Path(path)

@@ -209,7 +209,7 @@ class TorchvisionData:
     transposed: bool = False  # rows and columns of the images are exchanged
     label_column: int = None  # the column that holds the class, where labels have several
     first_label: int = 0  # the number of the first class
-    prepare: Callable = None  # called with the folder first
+    prepare: Callable | None = None  # called with the folder first
 
     def __call__(self, root: Path) -> tuple:
         "Load the two halves from `root`; what is missing there is downloaded"
@@ -312,7 +312,7 @@ def _load_files(name, valid_size, seed):
 def load_data(
     name: str = "mnist",  # one of `DATASETS`, or your files: "folder:PATH", "csv:PATH", "npz:PATH"
     valid_size: int = 10_000,  # images for validation, the last of the training half; 0 for none
-    root: Path = None,  # folder that holds or will hold the files; `cache_root()` by default
+    root: Path | str | None = None,  # folder for the files; `cache_root()` by default
     seed: int = 0,  # decides how files of your own are split
 ) -> DataSet:
     "Load a data set; raise `UserError` for a wrong name or size and for files that can't be had"
@@ -408,7 +408,7 @@ def batches(
         images = split.images.index_select(0, index)  # seven times as fast as [index]
         labels = split.labels.index_select(0, index)
         share = slice(rank % len(index), None, world)
-        if augment:
+        if augment and seed is not None:
             images = augment(images, make_generator(seed, "augment", step), share)
         else:
             images = images[share]

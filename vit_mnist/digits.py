@@ -22,7 +22,7 @@ from .core import UserError, describe_parameters, printable
 from .photos import find_ink, find_ways
 
 # %% ../nbs/13_digits.ipynb #1286e4ef
-_BRIGHTNESS = np.float32([0.299, 0.587, 0.114])  # of red, green and blue
+_BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue
 
 
 def _opaque(image):

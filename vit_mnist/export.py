@@ -246,7 +246,7 @@ def _examples(known):
 # %% ../nbs/81_export.ipynb #eb1d2d9c
 def export_onnx(
     model: nn.Module,  # any; on the CPU
-    path: Path,  # file to write, usually `model.onnx`
+    path: Path | str,  # file to write, usually `model.onnx`
     card: dict = None,  # where its weights come from, kept in the file
 ) -> dict:  # "inputs", "outputs", "error" (the largest against PyTorch), "bytes"
     "Write a model as ONNX, whole or not at all; raise `UserError` where it can't or would differ"
@@ -266,8 +266,8 @@ def export_onnx(
 
 # %% ../nbs/81_export.ipynb #a2195dbe
 def quantise_onnx(
-    path: Path,  # a file that `export_onnx` wrote
-    out: Path,  # the smaller file, for example `model.int8.onnx`
+    path: Path | str,  # a file that `export_onnx` wrote
+    out: Path | str,  # the smaller file, for example `model.int8.onnx`
 ):
     "Write an exported model with weights of 8 bits, whole or not at all"
     _check_installed()
@@ -283,7 +283,7 @@ def quantise_onnx(
 
 # %% ../nbs/81_export.ipynb #0aaf0392
 def measure_onnx(
-    path: Path,  # a file that `export_onnx` or `quantise_onnx` wrote
+    path: Path | str,  # a file that `export_onnx` or `quantise_onnx` wrote
     split: Split,  # images and labels
 ) -> dict:  # "accuracy", "milliseconds" (the median for one image, one thread), "bytes"
     "Measure accuracy and speed of an exported model with onnxruntime"

@@ -132,14 +132,14 @@ def find_processes(
     precision: str = "fp32",  # of the run, as its settings say
 ) -> tuple:  # an `Accelerator`, or what stands in for it, and this process's device
     "Find the processes that train together; raise `UserError` where they can't"
-    device, world = pick_device(device), count_processes()
-    check_accelerate(device, precision)
+    own, world = pick_device(device), count_processes()
+    check_accelerate(own, precision)
     if world == 1:
-        return OneProcess(device), device
+        return OneProcess(own), own
     there, rank = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
-    if device.type == "cuda" and rank >= there:
+    if own.type == "cuda" and rank >= there:
         raise UserError(f"a GPU for each process is needed here, and there are {there}")
-    options = dict(cpu=device.type == "cpu", device_placement=False, mixed_precision="no")
+    options = dict(cpu=own.type == "cpu", device_placement=False, mixed_precision="no")
     try:
         accelerator = Accelerator(**options)
     except (ValueError, RuntimeError) as error:
@@ -497,7 +497,7 @@ def fit(
     valid: Split = None,  # measured on after each epoch; none by default
     settings: Training = Training(),  # how the model learns
     callbacks=(),  # `Callback` objects, beside those that the settings ask for
-    folder: Path = None,  # of the run's files, for the callbacks
+    folder: Path | str | None = None,  # of the run's files, for the callbacks
 ) -> Run:
     "Train `model` on `train`, and measure it on `valid` after each epoch"
     s = settings.training() if isinstance(settings, Settings) else settings

@@ -344,13 +344,13 @@ def _settings_to_resume(folder, settings):
 # %% ../nbs/38_training.ipynb #36b1a4da
 def train(
     settings: Settings = None,  # the defaults, or with `resume` those the run began with
-    out: Path = None,  # folder for its files; default: MODEL-DATE-TIME in `runs_folder()`
+    out: Path | str | None = None,  # its folder; default: MODEL-DATE-TIME in `runs_folder()`
     callbacks=(),  # `Callback` objects, beside those of the settings and of the job
-    resume: Path = None,  # folder of a run that was interrupted, to resume it
+    resume: Path | str | None = None,  # folder of a run that was interrupted, to resume it
     tracking: str = "disabled",  # wandb or disabled
     pictures: dict = None,  # file name: function of (model, test split) that returns a figure
     progress: bool = True,  # show a progress bar and, in a notebook, live curves
-    weights: Path = None,  # the old name of `start` in the settings
+    weights: Path | str | None = None,  # the old name of `start` in the settings
 ) -> Run:
     "Do the whole job: load data, build the model, train, test once and write a folder"
     check_name("tracking", tracking, ("wandb", "disabled"))

@@ -163,7 +163,7 @@ def make_strangers(
 # %% ../nbs/63_trust.ipynb #b63e000d
 def head_of(
     model: nn.Module,  # any classifier
-) -> nn.Linear:  # None where it has none
+) -> nn.Linear | None:  # None where it has none
     "Return the last linear layer, which turns a token into logits"
     return next((m for m in reversed([*model.modules()]) if isinstance(m, nn.Linear)), None)
 
@@ -541,7 +541,7 @@ def _package_looks():
 
 def load_trust(
     run,  # a loaded model, or what names one: folder, file, or weights of the package
-) -> Trust:  # None where none is stored, or one of other weights
+) -> Trust | None:  # None where none is stored, or one of other weights
     "Load what tells whether a model's answers are to be trusted"
     model = run if isinstance(run, nn.Module) else open_model(run)
     weights = getattr(about(model).model, "file", None)

@@ -436,7 +436,7 @@ def plot_parallel(
 # %% ../nbs/80_tuning.ipynb #e72fc731
 def save_search(
     study,  # as `tune` returns it
-    folder: Path,  # made if need be; files of an earlier call are replaced
+    folder: Path | str,  # made if need be; files of an earlier call are replaced
 ):
     "Write best.json, trials.json and the pictures; importances.png needs two finished trials"
     folder, trials = Path(folder), search_rows(study)
