@@ -75,7 +75,6 @@ def test_a_log_is_never_made_by_reading(tmp_path):
         "postgresql+none://me:sesame@127.0.0.1:9/x",
         "postgresql://me:sesame@127.0.0.1:sesame/x",
         "mysql://me:sesame@127.0.0.1/x",
-        "sesame://me:sesame@127.0.0.1/x",
     ],
 )
 def test_a_password_is_in_no_message(address):
@@ -83,5 +82,5 @@ def test_a_password_is_in_no_message(address):
         RequestLog(address)
     message = str(caught.value)
     assert "\n" not in message and "me:" not in message
-    assert "sesame" not in message.removesuffix("sesame://...")
+    assert "sesame" not in message
     assert caught.value.__cause__ is None
