@@ -4,19 +4,19 @@
 FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/venv && python -m pip install --no-cache-dir uv==0.13.9
-COPY settings.ini ./
+COPY settings.ini setup.py pyproject.toml README.md LICENSE MANIFEST.in ./
 # what serving needs stands in settings.ini; PostgreSQL's driver is for the log of requests
-RUN uv pip install --no-cache --python /opt/venv/bin/python $(sed -nE 's/^(serve|postgres)_requirements = //p' settings.ini)
-COPY setup.py pyproject.toml README.md LICENSE MANIFEST.in ./
+RUN sed -nE '/^(serve|postgres)_requirements = /{s/[^=]*= //; s/ /\n/g; p}' settings.ini > requirements.txt \
+    && uv pip install --no-cache --python /opt/venv/bin/python -r requirements.txt
 COPY vit_mnist vit_mnist
-RUN uv pip install --no-cache --python /opt/venv/bin/python --no-deps .
-RUN /opt/venv/bin/python -m pip uninstall --yes pip
+RUN uv pip install --no-cache --python /opt/venv/bin/python --no-deps . \
+    && /opt/venv/bin/python -m pip uninstall --yes pip
 
 FROM python:3.13-slim
 COPY --from=build /opt/venv /opt/venv
 RUN useradd --uid 1000 --create-home student
 ENV PATH=/opt/venv/bin:$PATH VIT_MNIST_SERVE_HOST=0.0.0.0 VIT_MNIST_HOME=/tmp/vit_mnist PYTHONDONTWRITEBYTECODE=1
-USER student
+USER 1000
 WORKDIR /
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
