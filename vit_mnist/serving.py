@@ -10,7 +10,6 @@ __all__ = ['Shade', 'pack', 'PackedModel', 'hidden_patches', 'draw_heat', 'Batch
 import asyncio, hmac, json, os, signal, socket, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,9 +25,9 @@ from starlette.datastructures import UploadFile
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .core import UserError, cache_root, describe_parameters, one_line, open_onnx
-from .core import check_page, printable, read_file, sha256, write_atomic, write_json
+from .core import printable, read_file, sha256, write_atomic, write_json
 from .digits import MIN_SIDE, digit_pixels, read_image
-from .presets import check_new, check_run, find_weights, list_pretrained
+from .presets import check_new, check_run, find_weights
 from .watch import describe_requests, model_id
 
 # %% ../nbs/84_serving.ipynb #d471f9f1
@@ -307,7 +306,7 @@ class _Body:
             await self.refuse(413, f"the body has more than {settings.max_body:,} bytes")
         try:
             left = max(0, self.until - time.monotonic())
-            message = await (self.receive() if self.ended else asyncio.wait_for(self.receive(), left))
+            message = await asyncio.wait_for(self.receive(), None if self.ended else left)
         except TimeoutError:
             await self.refuse(408, f"no whole body after {settings.body_seconds:g} seconds")
         await self.count(message.get("body", b""))
