@@ -8,8 +8,15 @@ COPY settings.ini setup.py pyproject.toml README.md LICENSE MANIFEST.in ./
 # what serving needs stands in settings.ini; PostgreSQL's driver is for the log of requests
 RUN sed -nE '/^(serve|postgres)_requirements = /{s/[^=]*= //; s/ /\n/g; p}' settings.ini > requirements.txt \
     && uv pip install --no-cache --python /opt/venv/bin/python -r requirements.txt
+# of scipy only what reads photographs; no tests, headers or tools
+WORKDIR /opt/venv/lib/python3.13/site-packages
+RUN find . -type d -name tests -prune -exec rm -rf {} + \
+    && find . \( -name '*.pyi' -o -name '*.h' -o -name '*.pxd' -o -name '*.a' \) -delete \
+    && for part in stats optimize sparse spatial io signal interpolate integrate cluster odr datasets differentiate; do rm -rf scipy/$part; done \
+    && for part in transformers tools quantization datasets; do rm -rf onnxruntime/$part; done
+WORKDIR /src
 COPY vit_mnist vit_mnist
-RUN uv pip install --no-cache --python /opt/venv/bin/python --no-deps . \
+RUN rm -rf vit_mnist/mnist vit_mnist/pretrained && uv pip install --no-cache --python /opt/venv/bin/python --no-deps . \
     && /opt/venv/bin/python -m pip uninstall --yes pip
 
 FROM python:3.13-slim
