@@ -305,8 +305,8 @@ def _decode(content):
 @contextmanager
 def _named(source):
     "Make every error one line that names the file"
-    name = "standard input" if source == "-" else printable(source)
-    name = name if isinstance(source, (str, os.PathLike)) else "the image"
+    name = printable(source) if isinstance(source, (str, os.PathLike)) else "the image"
+    name = "standard input" if name == "-" else name
     try:
         yield
     except UserError as error:
@@ -330,10 +330,11 @@ def read_image(
 
 
 def digit_pixels(
-    source,  # as `read_image` takes it, or an array of pixels of any size
+    source,  # as `read_image` takes it, or what that returns, or an array of pixels of any size
 ) -> np.ndarray:  # `uint8`, ink 255 on 0, `[1, 28, 28]`
     "Read a digit as `read_digit` does, for those who have no torch"
-    image = source if isinstance(source, np.ndarray) else read_image(source)[0]
+    opened = isinstance(source, (np.ndarray, Image.Image))
+    image = source if opened else read_image(source)[0]
     with _named(source):
         return _like_mnist(_digit_ink(*_pixels(image)))
 

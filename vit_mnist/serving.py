@@ -7,7 +7,7 @@ __all__ = ['Shade', 'pack', 'PackedModel', 'hidden_patches', 'draw_heat', 'Batch
            'Metrics', 'Pixels', 'Answer', 'Answers', 'Heat', 'Refusal', 'make_app', 'listen', 'serve', 'find_pack']
 
 # %% ../nbs/84_serving.ipynb #5b3250ab
-import asyncio, hmac, json, os, signal, socket, subprocess, sys, tempfile, time
+import asyncio, hmac, json, logging, os, signal, socket, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from io import BytesIO
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np, uvicorn
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .core import UserError, cache_root, describe_parameters, one_line, open_onnx
@@ -297,13 +298,12 @@ class _Body:
         self.guard, self.receive, self.size, self.ended, self.tail = guard, receive, 0, False, b""
         headers = dict(scope["headers"])
         length, self.expects = headers.get(b"content-length", b""), b"expect" in headers
-        self.declared = int(length) if length.isdigit() else 0
+        self.declared = int(length[:20]) if length.isdigit() else 0
+        self.too_large = f"the body has more than {guard.settings.max_body:,} bytes"
         self.until = time.monotonic() + guard.settings.body_seconds
 
     async def __call__(self):
         settings = self.guard.settings
-        if self.declared > settings.max_body:
-            await self.refuse(413, f"the body has more than {settings.max_body:,} bytes")
         try:
             left = max(0, self.until - time.monotonic())
             message = await asyncio.wait_for(self.receive(), None if self.ended else left)
@@ -319,7 +319,7 @@ class _Body:
         self.size, self.tail = self.size + len(part), (self.tail + part)[-8:]
         self.guard.waiting += len(part)
         if self.size > settings.max_body:
-            await self.refuse(413, f"the body has more than {settings.max_body:,} bytes")
+            await self.refuse(413, self.too_large)
         if self.guard.waiting > settings.max_waiting:
             await self.refuse(429, "too much is being received; come again")
 
@@ -376,6 +376,8 @@ class _Guard:
         try:
             if not self._has_token(scope):
                 raise HTTPException(401, "a token is needed", {"WWW-Authenticate": "Bearer"})
+            if body.declared > self.settings.max_body:
+                await body.refuse(413, body.too_large)
             if scope["method"] == "POST" and self.flying > self.settings.max_requests:
                 await body.refuse(429, "too many requests at once; come again")
         except HTTPException as error:
@@ -783,6 +785,7 @@ def serve(
 ):
     "Serve a packed folder until a signal ends it; PyTorch is not needed"
     settings = settings or read_serve_settings()
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells each wrong form
     log = None
     if settings.watch:
         from vit_mnist.watch import RequestLog
