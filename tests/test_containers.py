@@ -175,7 +175,10 @@ def test_the_image_that_serves_is_small_knows_no_torch_and_answers(tmp_path, scr
             address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
             with urlopen(f"{address}/health") as answer:
                 assert answer.status == 200
-            request = Request(f"{address}/predict", photograph(), {"Content-Type": "image/png"})
+            form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+            kind = {"Content-Type": "multipart/form-data; boundary=b"}
+            body = form + photograph() + b"\r\n--b--\r\n"
+            request = Request(f"{address}/predict", body, kind)
             with urlopen(request) as answer:
                 (said,) = json.load(answer)["predictions"]
             assert said["digit"] == 1, said
