@@ -47,7 +47,7 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={
         extra: cfg[f"{extra}_requirements"].split()
-        for extra in ("dev", "explain", "tune", "export", "pipeline")
+        for extra in ("dev", "explain", "tune", "export", "serve", "drift", "postgres", "pipeline")
     },
     entry_points={
         "console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()],

@@ -33,7 +33,7 @@ def steps(workflow):
 
 
 def test_the_workflows_are_those_that_are_tested_here():
-    assert set(FILES) == {"docs", "release", "test", "zoo"}
+    assert set(FILES) == {"containers", "docs", "release", "test", "zoo"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -54,7 +54,7 @@ def test_every_job_has_a_limit_and_no_more_rights_than_it_needs(name):
         assert 10 <= job["timeout-minutes"] <= 120
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", set(FILES) - {"containers"})  # its images choose for themselves
 def test_torch_comes_without_cuda_and_is_kept(name):
     workflow, _ = read(name)
     assert workflow["env"]["UV_TORCH_BACKEND"] == "cpu"
@@ -72,10 +72,10 @@ def test_ci_keeps_what_it_downloads_only_where_it_is_told_to():
     assert 'UV_CACHE_DIR="${CI_UV_CACHE:-$scratch/uv}"' in text
 
 
-@pytest.mark.parametrize("name", ["test", "docs"])
+@pytest.mark.parametrize("name", ["test", "docs", "containers"])
 def test_a_change_runs_once(name):
     workflow, starts = read(name)
-    assert starts["push"] == {"branches": ["main"]} and "pull_request" in starts
+    assert starts["push"]["branches"] == ["main"] and "pull_request" in starts
     assert "pull_request" in workflow["concurrency"]["cancel-in-progress"]
 
 

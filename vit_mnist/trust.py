@@ -380,12 +380,17 @@ def _pixels(model, images):
 
 def _raw_parts(model, tensors, images):
     "Compute the scores of images, `[n, 4]` (or 3), each as it is"
-    logits, tokens = read_tokens(model, images)
+    pixels = _pixels(model, images).split(500) if "out.weight" in tensors else []
+    looks = [_looks(tensors, part) for part in pixels]
+    return _parts_of(tensors, *read_tokens(model, images), looks)
+
+
+def _parts_of(tensors, logits, tokens, looks):
+    "Put scores together: of what a model returned, and of looks where these are known"
     apart = torch.cdist(tokens @ tensors["whiten"].T, tensors["means"])
     parts = [_doubts(logits), apart.min(1).values.clamp(min=1e-6).log()[:, None]]
-    if "out.weight" in tensors:
-        pixels = _pixels(model, images).split(500)
-        parts.append(torch.cat([_looks(tensors, part) for part in pixels])[:, None])
+    if looks:
+        parts.append(torch.cat(looks)[:, None])
     return torch.cat(parts, 1)
 
 
