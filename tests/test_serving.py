@@ -331,7 +331,8 @@ def test_a_hundred_megabytes_are_refused(folder):
     body, headers = form(SEVEN)
     with started(folder) as (process, port):
         assert ask(port, bytes(100 * 2**20), headers) == 413
-        assert ask(port, iter([bytes(2**20)] * 100), headers) == 413  # of unknown length
+        long = iter([body[:90], *[bytes(2**20)] * 100])  # of unknown length
+        assert ask(port, long, headers) == 413
         assert ask(port, body, headers) == 200
         assert memory(process) < 2**30
 
@@ -379,7 +380,6 @@ def test_mistakes_are_one_line(folder, script, tmp_path):
         ("no-run",): "no run no-run",
         (folder, "--port", taken.getsockname()[1]): "can't listen on 127.0.0.1",
         (folder, "--max-body", "-1"): "max_body of the service",
-        (folder, "--host", "no such host"): "can't listen on",
         (empty,): "holds no packed model",
         ("explain", "--pack", folder): "exists already",
     }.items():
