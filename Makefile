@@ -7,7 +7,7 @@ TIMEOUT := $(if $(shell command -v timeout),timeout 1800,)
 .DEFAULT_GOAL := help
 # where this is set, every start of Python compiles torch anew: nine seconds instead of three
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup lock data train pipeline lint types test test-slow mutate coverage hooks lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust bench-photos bench-strangers clean
+.PHONY: help setup lock data train pipeline lint types test test-slow mutate coverage hooks lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust bench-photos bench-strangers clean bench-serve
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -100,6 +100,9 @@ bench-photos: $(STAMP)  ## read 2,000 photographs of test digits, kind by kind, 
 
 bench-strangers: $(STAMP)  ## which answers are to be trusted: network, thresholds, digits and strangers
 	"$(BIN)"/python benchmarks/strangers.py
+
+bench-serve: $(STAMP)  ## the service under load beside a plain one, start and end, about five minutes
+	"$(BIN)"/python benchmarks/serve.py
 
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
 	"$(BIN)"/python benchmarks/record.py

@@ -54,6 +54,7 @@ def png(image, **options):
 
 
 SEVEN = png(255 - load_data().test.images[0, 0].numpy())
+FORM = "multipart/form-data; boundary=b"
 JSON = {"Content-Type": "application/json"}
 
 
@@ -61,7 +62,7 @@ def form(*files, end=b"--\r\n"):
     "Return the body of a form with these files, and its headers"
     head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="x.png"\r\n\r\n'
     body = b"".join(head + file + b"\r\n" for file in files) + b"--b" + end
-    return body, {"Content-Type": "multipart/form-data; boundary=b"}
+    return body, {"Content-Type": FORM}
 
 
 # ---- answers
@@ -135,7 +136,8 @@ with TestClient(make_app(PackedModel(sys.argv[1]))) as client:
     file = {"files": open(sys.argv[2], "rb").read()}
     assert client.post("/predict", files=file).json()["predictions"][0]["digit"] == 7
     assert client.post("/explain", files=file).status_code == 200
-assert not any(name.split(".")[0] in ("torch", "torchvision") for name in sys.modules if sys.modules[name])
+loaded = {name.split(".")[0] for name, module in sys.modules.items() if module}
+assert not loaded & {"torch", "torchvision", "accelerate"}, loaded
 """
 
 
@@ -163,10 +165,10 @@ REFUSED = {
     "many pixels": (413, *form(*[png(np.eye(4900, dtype=np.uint8) * 255)] * 3)),
     "10,000 files": (400, *form(*[b"x"] * 10_000)),
     "the end missing": (400, *form(SEVEN, end=b"")),
-    "the second file cut": (400, *form(SEVEN, SEVEN)[:1][0:0] or (form(SEVEN, SEVEN)[0][:-60], form()[1])),
+    "the second file cut": (400, form(SEVEN, SEVEN)[0][:-60], form()[1]),
     "no boundary": (400, b"x", {"Content-Type": "multipart/form-data"}),
     "not a form": (400, b"x" * 1000, form()[1]),
-    "wrong charset": (400, form(SEVEN)[0][:50], {"Content-Type": "multipart/form-data; boundary=b; charset=no"}),
+    "wrong charset": (400, form(SEVEN)[0][:50], {"Content-Type": f"{FORM}; charset=no"}),
     "too large": (413, b"x" * (2**24 + 1), form()[1]),
     "of no kind": (415, b"x", {}),
     "a picture as it is": (415, SEVEN, {"Content-Type": "image/png"}),
@@ -329,7 +331,8 @@ def test_a_hundred_megabytes_are_refused(folder):
     body, headers = form(SEVEN)
     with started(folder) as (process, port):
         assert ask(port, bytes(100 * 2**20), headers) == 413
-        assert ask(port, iter([bytes(2**20)] * 100), headers) == 413  # of unknown length
+        long = iter([body[:90], *[bytes(2**20)] * 100])  # of unknown length
+        assert ask(port, long, headers) == 413
         assert ask(port, body, headers) == 200
         assert memory(process) < 2**30
 
@@ -377,13 +380,9 @@ def test_mistakes_are_one_line(folder, script, tmp_path):
         ("no-run",): "no run no-run",
         (folder, "--port", taken.getsockname()[1]): "can't listen on 127.0.0.1",
         (folder, "--max-body", "-1"): "max_body of the service",
-        (folder, "--host", "no such host"): "can't listen on",
         (empty,): "holds no packed model",
         ("explain", "--pack", folder): "exists already",
-        (folder, "--watch", tmp_path / "no.db" / "x"): "",
     }.items():
-        if not said:
-            continue
         done = script("vit_mnist_serve", *words)
         assert done.returncode == 2 and said in done.stderr, done
         assert len(done.stderr.splitlines()) == 1

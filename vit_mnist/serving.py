@@ -327,7 +327,7 @@ class _Body:
         "Read on for a while, then raise"
         if not (self.expects or self.ended or status == 408):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._drain(), 0.5)
+                await asyncio.wait_for(self._drain(), 3)
         retry = {"Retry-After": "1"} if status == 429 else {}
         raise HTTPException(status, why, {"Connection": "close", **retry})
 
