@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['command', 'vit_mnist_data', 'settings_options', 'vit_mnist_train', 'vit_mnist_evaluate', 'vit_mnist_predict',
-           'vit_mnist_attention', 'vit_mnist_explain', 'vit_mnist_tune', 'vit_mnist_export']
+           'vit_mnist_attention', 'vit_mnist_explain', 'vit_mnist_tune', 'vit_mnist_export', 'vit_mnist_drift']
 
 # %% ../nbs/90_cli.ipynb #e8ba0181
 import argparse, codecs, json, logging, os, re, sys, warnings
@@ -571,3 +571,44 @@ def vit_mnist_export(
     if quantise:
         quantise_onnx(out, small)
         _compare(run, [out, small])
+
+# %% ../nbs/90_cli.ipynb #457072ba
+def _window_line(drift, told, left_out):
+    "Say what was compared with what"
+    others = f"; {left_out:,} requests to other models left out" if left_out else ""
+    return f"{len(drift.window):,} requests compared with {told}{others}"
+
+
+@command
+def vit_mnist_drift(
+    log: str,  # what a service was asked: a file of SQLite, or postgresql+psycopg://...
+    against: str = None,  # the run that answered: folder, model.safetensors, or fast, explain, best
+    last: int = None,  # requests in the window, the newest (default: 1000; all with --since)
+    since: str = None,  # the window's beginning: 6h or 7d ago, or 2026-11-28T06:00
+    report: str = None,  # page to write, a file that ends in .html, and its numbers as .json
+    level: float = 0.01,  # chance of a false alarm, from 0.001 to 0.2
+):
+    "Say whether requests look like the training data; status 0 if so, 1 for drift, 2 for a mistake"
+    if against is None:
+        raise UserError("name the run that answered: --against RUN")
+    check_run(against)
+    if report is not None:
+        check_page(report)
+    from vit_mnist.watch import RequestLog, model_id
+
+    requests, name = RequestLog(log, create=False), model_id(against)
+    from vit_mnist.drift import check_level, drift_report, find_drift, parse_since
+    from vit_mnist.drift import read_window, reference_for
+
+    check_level(level)
+    begin = None if since is None else parse_since(since)
+    last = 1000 if last is None and since is None else last
+    window, left_out = read_window(requests, name, last, begin)
+    reference, told = reference_for(against)
+    drift = find_drift(window, reference, level)
+    line = _window_line(drift, told, left_out)
+    print(f"{line}\n{drift}")
+    if report is not None:
+        drift_report(drift, f"{line}.").save(Path(report))
+        print(f"the report is in {printable(report)}")
+    return int(drift.alarm)
