@@ -6,7 +6,7 @@
 __all__ = ['LEAST', 'describe_images', 'reference_for', 'check_level', 'Drift', 'find_drift', 'drift_over_time', 'plot_over_time',
            'plot_drift', 'drift_report', 'parse_since', 'read_window']
 
-# %% ../nbs/83_drift.ipynb #8200d62f
+# %% ../nbs/83_drift.ipynb #77bef396
 import math, re, time
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -23,7 +23,7 @@ from .trust import load_trust, read_tokens
 from .report import ModelReport, Section, _picture, _table, _text, holm
 from .watch import INK, RequestLog, Requests, describe_requests, model_id
 
-# %% ../nbs/83_drift.ipynb #c58f8988
+# %% ../nbs/83_drift.ipynb #8fe3db9e
 def describe_images(
     model: nn.Module,  # trained
     images: Tensor,  # `uint8`, `[n, 1, 28, 28]`
@@ -55,7 +55,7 @@ def reference_for(
     words = f"{len(images):,} images of {printable(data.name, 100)} {what}"
     return describe_images(model, images, model_id(run)), words
 
-# %% ../nbs/83_drift.ipynb #a92eca8c
+# %% ../nbs/83_drift.ipynb #cd0cc347
 def _compare_values(window, reference):
     "Return the p-value of Kolmogorov and Smirnov's test"
     from scipy.stats import ks_2samp
@@ -84,7 +84,7 @@ def _compare_flags(window, reference):
     table = [[int((part > 0).sum()), int((part <= 0).sum())] for part in (window, reference)]
     return float(fisher_exact(table).pvalue)
 
-# %% ../nbs/83_drift.ipynb #6e1b1e12
+# %% ../nbs/83_drift.ipynb #68a81605
 _MOST = 1000  # tokens of either side that are compared, at even distances
 
 
@@ -106,7 +106,7 @@ def _compare_tokens(window, reference, deals, seed):
     far = (dealt * (alike @ dealt)).sum(0)
     return float((far >= far[0] * (1 - 1e-5)).sum() / (1 + deals))
 
-# %% ../nbs/83_drift.ipynb #69086c8b
+# %% ../nbs/83_drift.ipynb #06e0df64
 LEAST = 50  # requests in a window
 
 
@@ -164,7 +164,7 @@ def _with_tokens(window, reference):
     few = len(there[0]) < len(window) / 2 or not len(there[1])
     return None if few or there[0].shape[1] != there[1].shape[1] else there
 
-# %% ../nbs/83_drift.ipynb #6cae8bd1
+# %% ../nbs/83_drift.ipynb #6d0e041a
 def find_drift(
     window: Requests,  # at least `LEAST`
     reference: Requests,  # from `reference_for`
@@ -187,7 +187,7 @@ def find_drift(
         found["token"] = _compare_tokens(*tokens, deals, seed)
     return Drift(*sides, level, dict(zip(found, holm(list(found.values())))))
 
-# %% ../nbs/83_drift.ipynb #366e1f8a
+# %% ../nbs/83_drift.ipynb #f56077b7
 def drift_over_time(
     requests: Requests,  # the oldest first
     reference: Requests,  # from `reference_for`
@@ -217,7 +217,7 @@ def plot_over_time(
     axis.legend(fontsize=8)
     return fig
 
-# %% ../nbs/83_drift.ipynb #c50f9243
+# %% ../nbs/83_drift.ipynb #be6f32df
 def plot_drift(
     drift: Drift,  # from `find_drift`
 ):  # a matplotlib figure
@@ -237,7 +237,7 @@ def plot_drift(
     axes[0, 0].legend(fontsize=7)
     return fig
 
-# %% ../nbs/83_drift.ipynb #7a85f023
+# %% ../nbs/83_drift.ipynb #7ad2d454
 def _means(drift):
     "Return what is told of each comparison beside its p-value: the mean of either side"
     sides = drift.window, drift.reference
@@ -293,7 +293,7 @@ def drift_report(
     facts |= {"drifted": drift.drifted, "p_values": drift.p_values, "made": str(date.today())}
     return ModelReport(title, line, sections, facts)
 
-# %% ../nbs/83_drift.ipynb #74536a85
+# %% ../nbs/83_drift.ipynb #1e2e3757
 def parse_since(
     text: str,  # how long ago, "90m", "6h", "7d", or a date, "2026-11-28 06:00"
     now: float = None,  # seconds since 1970; default: now
@@ -329,5 +329,5 @@ def read_window(
         raise UserError(f"{len(window)} requests to the model {model} in {log.shown}; {needed}")
     return window, left_out
 
-# %% ../nbs/83_drift.ipynb #a7eba764
+# %% ../nbs/83_drift.ipynb #cb2a578b
 describe_parameters(globals())
