@@ -68,6 +68,7 @@ def test_wheel_names_its_extras(built):
         next(name for name in wheel.namelist() if name.endswith("METADATA"))
     ).decode()
     extras = {"explain": "captum", "tune": "optuna", "export": "onnxruntime", "pipeline": "dvc"}
+    extras |= {"drift": "sqlalchemy", "postgres": "psycopg"}
     for extra, package in extras.items():
         assert re.search(
             rf"^Requires-Dist: {package}\b.*extra == .{extra}.$", metadata, re.MULTILINE

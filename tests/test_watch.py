@@ -1,12 +1,8 @@
 "The log of requests: several processes that write, addresses with passwords, without torch."
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,3 +80,30 @@ def test_a_password_is_in_no_message(address):
     assert "\n" not in message and "me:" not in message
     assert "sesame" not in message
     assert caught.value.__cause__ is None
+
+
+@pytest.fixture(scope="module")
+def server():
+    postgres = pytest.importorskip("postgres", reason="no tests/postgres.py beside this file")
+    if not postgres.BIN or sys.platform == "win32":
+        (pytest.fail if os.environ.get(postgres.NEEDED) else pytest.skip)(postgres.HOW)
+    with postgres.running_server() as server:
+        yield server
+
+
+def test_several_processes_write_to_one_database(server):
+    server.sql("create database requests owner student")
+    fill(server.url("requests"))
+    check_filled(server.url("requests"))
+    log = RequestLog(server.url("requests"), images=True)
+    pixels = np.arange(784, dtype=np.uint32).astype(np.uint8).reshape(1, 28, 28)
+    log.add(describe_requests(pixels, np.eye(10)[:1], "m", trusted=[True], when=5.5))
+    row = log.read(last=1, images=True)
+    assert (row.images == pixels).all() and row.trusted == 1 and row.time == 5.5
+    server.stop("immediate")  # a restart loses no log: the next one to ask connects anew
+    server.start()
+    assert len(log.read()) == 151
+    wrong = server.url("requests", password="sesame")
+    with pytest.raises(UserError, match="password authentication failed") as caught:
+        RequestLog(wrong)
+    assert "sesame" not in str(caught.value)

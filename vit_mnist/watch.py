@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INK', 'SCHEMA', 'ink_statistics', 'Requests', 'model_id', 'describe_requests', 'RequestLog']
 
-# %% ../nbs/82_watch.ipynb #f3ec6644
+# %% ../nbs/82_watch.ipynb #0b074c23
 import hashlib, random, time
 from collections import Counter
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ import numpy as np
 from .core import UserError, check_file, describe_parameters, one_line, printable
 from .presets import find_weights
 
-# %% ../nbs/82_watch.ipynb #24928c94
+# %% ../nbs/82_watch.ipynb #2232824b
 INK = "amount", "centre_x", "centre_y", "spread", "slant", "thickness", "euler"
 
 
@@ -50,7 +50,7 @@ def ink_statistics(
     table = np.stack([*middle, spread, lean, thickness, _euler(ink >= 0.5)], 1)
     return np.where(total[:, None] > 0, table, 0).astype(np.float32)
 
-# %% ../nbs/82_watch.ipynb #d88679d8
+# %% ../nbs/82_watch.ipynb #593ba007
 @dataclass(frozen=True, eq=False, repr=False)
 class Requests:
     "Hold what is kept of requests, a column for each kind"
@@ -84,7 +84,7 @@ class Requests:
         models = ", ".join(map(printable, dict.fromkeys(self.model.tolist())))
         return f"{len(self):,} requests to {models or 'no model'}"
 
-# %% ../nbs/82_watch.ipynb #c2963933
+# %% ../nbs/82_watch.ipynb #99910f8b
 def model_id(
     run,  # a run folder, a safetensors file, or the name of weights of the package
 ) -> str:  # 12 hexadecimal digits
@@ -97,7 +97,7 @@ def model_id(
     except OSError as error:
         raise UserError(f"can't read {path} ({error.strerror})") from error
 
-# %% ../nbs/82_watch.ipynb #b592b7c6
+# %% ../nbs/82_watch.ipynb #0cfb687b
 def describe_requests(
     images,  # what the model saw, `uint8`, `[n, 1, 28, 28]` or `[n, 28, 28]`
     probabilities,  # of each class, `[n, classes]`
@@ -122,7 +122,7 @@ def describe_requests(
         images,
     )
 
-# %% ../nbs/82_watch.ipynb #a801fbd0
+# %% ../nbs/82_watch.ipynb #d44f890d
 SCHEMA = 1  # of the tables; another number is another order of columns
 
 
@@ -157,7 +157,7 @@ def _tables(sql):
     facts = sql.Table("vit_mnist_log", known, sql.Column("schema", sql.Integer, primary_key=True))
     return requests, facts
 
-# %% ../nbs/82_watch.ipynb #85eb504e
+# %% ../nbs/82_watch.ipynb #818c1119
 def _find_address(where):
     "Return SQLAlchemy's URL of a file or an address, and how a message names it"
     sql = _sqlalchemy()
@@ -183,7 +183,7 @@ def _without_secrets(text, url):
         text = text.replace(secret, "***")
     return one_line(text)
 
-# %% ../nbs/82_watch.ipynb #49ed9bf4
+# %% ../nbs/82_watch.ipynb #78398199
 class _Database:
     "Find the tables of a log, or make them"
 
@@ -261,7 +261,7 @@ class _Database:
         with self.engine.begin() as connection:
             connection.execute(self.sql.insert(self.facts), {"schema": SCHEMA})
 
-# %% ../nbs/82_watch.ipynb #09f43fc6
+# %% ../nbs/82_watch.ipynb #10900a25
 def _bytes(column, kind):
     "Return the bytes of each row, None where it has a number that is none"
     rows = np.asarray(column, kind)
@@ -285,7 +285,7 @@ def _rows(requests, images):
     }
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
-# %% ../nbs/82_watch.ipynb #e95a7153
+# %% ../nbs/82_watch.ipynb #819e3959
 def _arrays(cells):
     "Return the rows of a column of bytes, `[n, size]`; NaN where a row has none, or another size"
     sizes = Counter(len(cell) for cell in cells if isinstance(cell, bytes))
@@ -305,8 +305,8 @@ def _requests(rows, images):
         raise UserError("some requests of the log were kept without their image")
     return Requests(
         np.array(column.get("time", []), float),
-        np.array(column.get("model", []), str),
-        np.array(column.get("digit", []), str),
+        np.array([str(name)[:100] for name in column.get("model", [])], str),
+        np.array([str(name)[:100] for name in column.get("digit", [])], str),
         np.array(flags, float),
         np.array(ink, np.float32).T.reshape(-1, len(INK)),
         _arrays(column.get("probabilities", [])),
@@ -314,7 +314,7 @@ def _requests(rows, images):
         np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, 28, 28) if images else None,
     )
 
-# %% ../nbs/82_watch.ipynb #3537e679
+# %% ../nbs/82_watch.ipynb #1bbed765
 class RequestLog(_Database):
     "Keep requests in a database that several processes may write to"
 
@@ -392,5 +392,5 @@ class RequestLog(_Database):
         "Let go of the database"
         self.engine.dispose()
 
-# %% ../nbs/82_watch.ipynb #6199e4f9
+# %% ../nbs/82_watch.ipynb #56ca58d1
 describe_parameters(globals())
