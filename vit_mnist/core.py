@@ -6,13 +6,13 @@
 __all__ = ['figure', 'in_notebook', 'is_watched', 'progress_bar', 'readable', 'printable', 'one_line', 'as_label', 'UserError',
            'check_name', 'retry_refused', 'write_atomic', 'to_json', 'write_json', 'save_picture', 'check_page',
            'check_file', 'read_file', 'absolute_data', 'sha256', 'derive_seed', 'make_generator', 'seed_generators',
-           'fork_rng', 'LazyPackage', 'import_submodule', 'moved', 'renamed_parameters', 'read_comments',
+           'fork_rng', 'LazyPackage', 'import_submodule', 'timed_part', 'moved', 'renamed_parameters', 'read_comments',
            'describe_parameters']
 
 # %% ../nbs/00_core.ipynb #905b1fc2
 import errno, hashlib, json, math, os, re, stat, sys, time, uuid, warnings, zlib
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
@@ -340,6 +340,16 @@ def import_submodule(
     return import_module(name)
 
 # %% ../nbs/00_core.ipynb #f807e0b2
+def timed_part(
+    name: str,  # of what is done inside: "forward", "augment" ...
+):  # a context
+    "Give a part of a training step a name in a profile; free where none is taken"
+    profiler = sys.modules.get("torch.autograd.profiler")
+    if profiler is None or not profiler._is_profiler_enabled:
+        return nullcontext()
+    return profiler.record_function(name)
+
+
 def moved(
     module: str,  # the module in which the old names were
     **places: str,  # old name = "module.new_name", where the object is now

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from .core import UserError, absolute_data, check_name, describe_parameters, figure
 from .core import import_submodule
-from .core import make_generator, moved, renamed_parameters, sha256, write_atomic
+from .core import make_generator, moved, renamed_parameters, sha256, timed_part
+from .core import write_atomic
 
 # %% ../nbs/10_data.ipynb #2f09ecfa
 def displayed(
@@ -405,11 +406,13 @@ def batches(
     indices = order.to(split.images.device).split(batch_size)[start:]
     first_step = epoch * math.ceil(n / batch_size) + start
     for step, index in enumerate(indices, first_step):
-        images = split.images.index_select(0, index)  # seven times as fast as [index]
-        labels = split.labels.index_select(0, index)
+        with timed_part("data"):
+            images = split.images.index_select(0, index)  # seven times as fast as [index]
+            labels = split.labels.index_select(0, index)
         share = slice(rank % len(index), None, world)
         if augment:
-            images = augment(images, make_generator(seed, "augment", step), share)
+            with timed_part("augment"):
+                images = augment(images, make_generator(seed, "augment", step), share)
         else:
             images = images[share]
         yield images, labels[share]
