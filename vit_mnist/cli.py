@@ -257,6 +257,8 @@ def vit_mnist_train(
         check_run(chosen.start)
     if out:
         check_new(out)
+    if profile:  # PyTorch's profiler says more on standard error than a person wants to read
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from vit_mnist.training import LogFile, train  # torch takes seconds a mistake need not pay
     from vit_mnist.callbacks import Profiler
 
