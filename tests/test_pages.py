@@ -112,7 +112,8 @@ def runnable(path):
 SLOW = {  # more than eight seconds
     *("27_model", "30_settings", "34_loop", "35_lr_finder", "36_checkpoints", "37_tracking"),
     *("38_training", "39_weights", "41_pictures", "52_gradients", "53_perturbation", "90_cli"),
-    *("55_faithfulness", "60_evaluation", "61_runs", "66_prediction", "80_tuning"),
+    *("55_faithfulness", "60_evaluation", "61_runs", "62_calibration", "63_trust", "65_report"),
+    *("66_prediction", "71_explorer", "75_page", "80_tuning", "81_export"),
     *("faithfulness", "first_steps", "your_model"),
 }
 

@@ -149,6 +149,7 @@ def vit_mnist_data(
     samples: str = None,  # folder to write the first eight validation images to, as PNG files
 ):
     "Unpack or download a data set and show a summary"
+    _check_data(data)
     from vit_mnist.data import cache_root, load_data
 
     data = absolute_data(data)
@@ -197,6 +198,34 @@ def _given(**options):
         raise UserError(f"{forms} ({error})") from error
     return given
 
+# %% ../nbs/90_cli.ipynb #479e9af1
+_DATA = (  # the names in `DATASETS`
+    *("mnist", "fashionmnist", "kmnist", "qmnist", "emnist-balanced", "emnist-byclass"),
+    *("emnist-bymerge", "emnist-digits", "emnist-letters", "emnist-mnist"),
+)
+_KINDS = "folder", "csv", "npz"  # those in `SOURCES`
+_METHODS = (  # those in `METHODS`
+    *("random", "centre", "ink", "attention", "value_attention", "grad_attention", "rollout"),
+    *("relevance", "grad_rollout", "legrad", "gradient", "input_x_gradient"),
+    *("integrated_gradients", "gradcam", "occlusion"),
+)
+
+
+def _known(module, table, names):
+    "Return a table of a module where that is imported already, else the names in it"
+    return getattr(sys.modules.get(f"vit_mnist.{module}"), table, names)
+
+
+def _check_data(name):
+    "Raise `UserError` for an unknown data set or kind of files, without importing torch"
+    kind, colon, _ = name.partition(":")
+    if colon:
+        check_name("kind of files", kind, _known("own_data", "SOURCES", _KINDS))
+        return
+    name, known = name.lower(), _known("data", "DATASETS", _DATA)
+    if name.replace("-", "") not in known:
+        check_name("data set", name, known)
+
 # %% ../nbs/90_cli.ipynb #be77d82c
 def _start_settings(preset, file, resume, given):
     "Take the settings of a preset, a file or an earlier run, with those that were given instead"
@@ -206,6 +235,7 @@ def _start_settings(preset, file, resume, given):
         file = Path(resume) / "config.json"
     start = find_preset(preset, **given) if preset else read_settings(file) if file else Settings()
     settings = replace(start, **given)
+    _check_data(settings.data)
     from vit_mnist.zoo import known_models
 
     check_name("model", settings.model, known_models())  # torch is not needed to know it
@@ -344,6 +374,8 @@ def vit_mnist_evaluate(
     if limit < 0:
         raise UserError(f"limit must be 0 for all images, or a number of images, not {limit}")
     check_run(run)
+    if data:
+        _check_data(data)
     if out:
         check_new(out)
     if report:
@@ -489,13 +521,13 @@ def vit_mnist_explain(
 ):
     "Draw what speaks for the predicted class of each image, and for another class"
     check_run(run)
+    check_name("method", method, _known("explanation", "METHODS", _METHODS))
     _check_picture(out)
     from vit_mnist.core import save_picture
-    from vit_mnist.explanation import METHODS, plot_why
+    from vit_mnist.explanation import plot_why
     from vit_mnist.model import about
     from vit_mnist.runs import open_model
 
-    check_name("method", method, METHODS)
     model, digits = open_model(run), _read_digits(images)
     classes, other = list(about(model).classes), None
     if target is not None:
