@@ -22,7 +22,7 @@ from torch import nn
 
 from .core import UserError, check_name, as_label, figure, save_picture, write_atomic
 from .core import describe_parameters, in_notebook, is_watched, progress_bar
-from .core import printable, sha256, write_json
+from .core import absolute_data, printable, sha256, write_json
 from .logs import shows_logs, write_log
 from .data import DataSet, Split, load_data
 from .model import about, evaluating, head_parameters, load_model, model_for
@@ -326,6 +326,20 @@ def _start_with(model, trained, start):
     return {"file": str(start), "sha256": sha256(find_weights(start).read_bytes())}
 
 
+def _check_same_split(start, settings):
+    "Raise `UserError` where weights have seen images of one's own that would now measure them"
+    try:
+        began = json.loads((find_weights(start).parent / "config.json").read_text())["settings"]
+        data, *divided = (began[name] for name in ("data", "seed", "valid_size"))
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # nothing says what they have seen
+    same = ":" in settings.data and absolute_data(str(data)) == absolute_data(settings.data)
+    if same and divided != [settings.seed, settings.valid_size]:
+        seed, valid_size = divided
+        what = f"{start} learnt from these files, divided another way"
+        raise UserError(f"{what}; take its own: seed {seed}, valid_size {valid_size}")
+
+
 def _check_began_with(folder):
     "Raise `UserError` where a run was to start with weights, and was killed before it had them"
     weights = json.loads((folder / "config.json").read_text()).get("weights")
@@ -346,13 +360,13 @@ def _settings_to_resume(folder, settings):
 # %% ../nbs/38_training.ipynb #36b1a4da
 def train(
     settings: Settings = None,  # the defaults, or with `resume` those the run began with
-    out: Path = None,  # folder for its files; default: MODEL-DATE-TIME in `runs_folder()`
+    out: Path | str | None = None,  # its folder; default: MODEL-DATE-TIME in `runs_folder()`
     callbacks=(),  # `Callback` objects, beside those of the settings and of the job
-    resume: Path = None,  # folder of a run that was interrupted, to resume it
+    resume: Path | str | None = None,  # folder of a run that was interrupted, to resume it
     tracking: str = "disabled",  # wandb or disabled
     pictures: dict = None,  # file name: function of (model, test split) that returns a figure
     progress: bool = True,  # show a progress bar and, in a notebook, live curves
-    weights: Path = None,  # the old name of `start` in the settings
+    weights: Path | str | None = None,  # the old name of `start` in the settings
 ) -> Run:
     "Do the whole job: load data, build the model, train, test once and write a folder"
     check_name("tracking", tracking, ("wandb", "disabled"))
@@ -371,6 +385,7 @@ def train(
     trained = load_model(find_weights(start)) if start else None
     if start:
         settings = _with_model(settings, trained.spec.name, trained.spec.args)
+        _check_same_split(start, settings)
     data = load_data(settings.data, settings.valid_size, seed=settings.seed)
     if not len(data.test):
         raise UserError(f"{data.name} has no test images, which a run is measured on at its end")
