@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import HANGS
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
@@ -30,7 +31,7 @@ def make(folder, *targets):
     words = ["make", *targets]
     # what the make that runs these tests hands on, its VENV for one, is not this one's
     own = {name: value for name, value in os.environ.items() if name[:4] not in ("MAKE", "VENV")}
-    done = subprocess.run(words, cwd=folder, env=own, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(words, cwd=folder, env=own, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
