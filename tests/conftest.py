@@ -209,7 +209,7 @@ def visit(browser):
 
     def visit(address, **kwargs):
         context = browser.new_context(**{"viewport": {"width": 1000, "height": 1100}, **kwargs})
-        context.set_default_timeout(120_000)
+        context.set_default_timeout(600_000)
         contexts.append(context)
 
         def note_error(message):
