@@ -10,6 +10,7 @@ __all__ = ['Shade', 'pack', 'PackedModel', 'hidden_patches', 'draw_heat', 'Batch
 import asyncio, hmac, json, logging, os, signal, socket, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Literal
@@ -755,8 +756,23 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.ready()
 
+    async def _close_doors(self, sockets):
+        "Accept who waits outside, then nobody"
+        accepted = []
+        for each in sockets:
+            with suppress(OSError):  # that nobody waits is one
+                while True:
+                    accepted.append(each.accept()[0])
+        for each in self.servers:
+            each.close()
+        state = {"server_state": self.server_state, "app_state": self.lifespan.state}
+        made = partial(self.config.http_protocol_class, config=self.config, **state)
+        for each in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(made, each)
+
     async def shutdown(self, sockets=None):
         self.app.state.stopping = True
+        await self._close_doors(sockets)
         until = time.monotonic() + self.settings.stop_seconds
         while self.server_state.connections and time.monotonic() < until:
             await asyncio.sleep(0.02)
