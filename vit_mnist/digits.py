@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'MIN_SIDE', 'WORKING_SIDE', 'MAX_SCANS', 'MAX_PARTS', 'SUFFIXES', 'prepare_digit',
-           'read_image', 'digit_pixels', 'read_digit', 'FoundDigit', 'ways_to_read', 'find_digits', 'image_files']
+           'count_pixels', 'read_image', 'digit_pixels', 'read_digit', 'FoundDigit', 'ways_to_read', 'find_digits',
+           'image_files']
 
 # %% ../nbs/13_digits.ipynb #50307c5e
 import glob, os, stat, sys, warnings
@@ -279,8 +280,8 @@ def _formats(content):
     return kinds
 
 
-def _decode(content):
-    "Decode to at most some 2,000 pixels a side, upright; raise `UserError` for a wrong size"
+def _open(content):
+    "Open an image and decode nothing yet; raise `UserError` for a wrong size"
     _check_parts(content)
     _check_tiff(content)
     image = Image.open(BytesIO(content), formats=_formats(content))
@@ -292,6 +293,13 @@ def _decode(content):
         raise Image.DecompressionBombError
     if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MAX_SCANS:
         raise UserError("a JPEG of suspiciously many passes")
+    return image
+
+
+def _decode(content):
+    "Decode to at most some 2,000 pixels a side, upright; raise `UserError` for a wrong size"
+    image = _open(content)
+    width, height = image.size
     # a JPEG can be decoded at an eighth of its size; others can't
     image.draft(None, (WORKING_SIDE, WORKING_SIDE))
     if image.mode in ("P", "PA"):
@@ -318,6 +326,16 @@ def _named(source):
         raise UserError(f"{name}: {kinds}") from error
     except Exception as error:  # decoders raise all sorts of things
         raise UserError(f"{name}: damaged ({str(error) or type(error).__name__})") from error
+
+
+def count_pixels(
+    source,  # as `read_image` takes it
+) -> int:  # of the whole file, which is not decoded
+    "Count the pixels of an image file; raise `UserError` where it can't be one"
+    with _named(source), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        width, height = _open(_content(source)).size
+    return width * height
 
 
 def read_image(

@@ -10,6 +10,7 @@ __all__ = ['Shade', 'pack', 'PackedModel', 'hidden_patches', 'draw_heat', 'Batch
 import asyncio, hmac, json, logging, os, signal, socket, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .core import UserError, cache_root, describe_parameters, one_line, open_onnx
 from .core import printable, read_file, sha256, write_atomic, write_json
-from .digits import MIN_SIDE, digit_pixels, read_image
+from .digits import MIN_SIDE, count_pixels, digit_pixels
 from .presets import check_new, check_run, find_weights
 from .watch import describe_requests, model_id
 
@@ -467,27 +468,28 @@ class _Reader:
             await form.close()
 
     async def _read_files(self, files):
-        read, pixels = [], 0
-        for file in files:
-            name = printable(file.filename or "", 200)
-            try:
-                digit, size = await self._run(_read_upload, file.file)
-            except UserError as error:
-                raise UserError(f"{name or 'a file'}: {error}") from error
-            read.append((name, digit))
-            pixels += size
+        names, pixels = [printable(file.filename or "", 200) for file in files], 0
+        for name, file in zip(names, files):
+            pixels += await self._run(_read_upload, name, file.file, count_pixels)
             if pixels > self.settings.max_pixels:
                 raise HTTPException(413, f"more than {self.settings.max_pixels:,} pixels in all")
-        return read
+        read = [
+            await self._run(_read_upload, name, file.file, digit_pixels)
+            for name, file in zip(names, files)
+        ]
+        return list(zip(names, read))
 
     async def _run(self, function, *args):
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
 
-def _read_upload(file):
-    "Read the digit of an uploaded file; return it and how many pixels the file has"
-    image, scale = read_image(file.read())
-    return digit_pixels(image), image.width * image.height * scale**2
+def _read_upload(name, file, function):
+    "Call a function with the content of an uploaded file; its errors name the file"
+    file.seek(0)
+    try:
+        return function(file.read())
+    except UserError as error:
+        raise UserError(str(error).replace("the image", name or "a file", 1)) from error
 
 # %% ../nbs/84_serving.ipynb #dbd98e58
 class _Watcher:
@@ -755,8 +757,23 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.ready()
 
+    async def _close_doors(self, sockets):
+        "Accept who waits outside, then nobody"
+        accepted = []
+        for each in sockets:
+            with suppress(OSError):  # that nobody waits is one
+                while True:
+                    accepted.append(each.accept()[0])
+        for each in self.servers:
+            each.close()
+        state = {"server_state": self.server_state, "app_state": self.lifespan.state}
+        made = partial(self.config.http_protocol_class, config=self.config, **state)
+        for each in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(made, each)
+
     async def shutdown(self, sockets=None):
         self.app.state.stopping = True
+        await self._close_doors(sockets)
         until = time.monotonic() + self.settings.stop_seconds
         while self.server_state.connections and time.monotonic() < until:
             await asyncio.sleep(0.02)
