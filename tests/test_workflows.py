@@ -54,7 +54,7 @@ def test_every_job_has_a_limit_and_no_more_rights_than_it_needs(name):
         assert 10 <= job["timeout-minutes"] <= 120
 
 
-@pytest.mark.parametrize("name", sorted(set(FILES) - {"containers"}))  # its images choose for themselves
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"containers"}))  # whose images choose
 def test_torch_comes_without_cuda_and_is_kept(name):
     workflow, _ = read(name)
     assert workflow["env"]["UV_TORCH_BACKEND"] == "cpu"
