@@ -47,7 +47,7 @@ class ScreenHandler(logging.Handler):
         return super().filter(record) and not getattr(record, "file_only", False)
 
     def emit(self, record):
-        stream = sys.stdout if in_notebook() else sys.stderr
+        stream = sys.stdout if in_notebook() and not self.command else sys.stderr
         if stream is None:
             return  # a program without a window has none
         try:
