@@ -20,7 +20,7 @@ from nbdev.clean import clean_nb
 from nbdev.process import NBProcessor
 from nbdev.processors import FilterDefaults
 
-
+from vit_mnist.element import script_html
 from vit_mnist.site import _brings, _code, _imports, _names, cell_kinds
 
 ROOT = Path(__file__).parent.parent
@@ -382,6 +382,19 @@ def test_widget_states_and_formulas_by_script_are_found(processed, tmp_path):
     assert len(processed()) == 1
     (tmp_path / "page.ipynb").unlink()
     assert check_processed(tmp_path)[0].endswith("no notebooks")
+
+
+SCRIPTS = [script_html(f"{name}.js") for name in ("attention", "draw", "live", "page", "panel")]
+
+
+@pages
+def test_an_output_holds_the_scripts_of_today(path):
+    for cell in json.loads(path.read_text())["cells"]:
+        for output in cell.get("outputs", []):
+            html = "".join(output.get("data", {}).get("text/html", ""))
+            for script in SCRIPTS:
+                html = html.replace(script, "")
+            assert "modules[" not in html, f"run again: {cell['id']}"
 
 
 @pages
