@@ -21,7 +21,7 @@ from vit_mnist.core import UserError
 from vit_mnist.data import load_data
 from vit_mnist.explanation import explain
 from vit_mnist.prediction import predict
-from vit_mnist.serving import PackedModel, ServeSettings, make_app, pack
+from vit_mnist.serving import PackedModel, ServeSettings, make_app, pack_model
 from vit_mnist.trust import load_trust, make_strangers
 from vit_mnist.weights import load_pretrained
 
@@ -33,7 +33,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return pack("explain", tmp_path_factory.mktemp("packed") / "explain")
+    return pack_model("explain", tmp_path_factory.mktemp("packed") / "explain")
 
 
 @pytest.fixture(scope="module")
@@ -415,7 +415,7 @@ def test_a_run_is_packed_once_under_the_hash_of_its_weights(tmp_path, monkeypatc
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["fast", "best"])
 def test_other_weights_are_served_too(preset, tmp_path):
-    model = PackedModel(pack(preset, tmp_path / preset))
+    model = PackedModel(pack_model(preset, tmp_path / preset))
     plain = load_pretrained(preset)
     with TestClient(make_app(model, ServeSettings())) as client:
         assert "/docs" in client.get("/").text

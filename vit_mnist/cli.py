@@ -607,7 +607,7 @@ def vit_mnist_serve(
     from vit_mnist import serving
 
     if pack:
-        print(f"{printable(serving.pack(run, pack))} holds what is served")
+        print(f"{printable(serving.pack_model(run, pack))} holds what is served")
         return
     given = dict(host=host, port=port, watch=watch, **limits, **times)
     settings = serving.read_serve_settings(**given)
