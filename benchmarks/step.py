@@ -55,7 +55,7 @@ def main():
                 times.append(float(done.stdout))
     for revision, times in zip(options.revisions, seconds):
         shown = ", ".join(f"{1000 * each:.2f}" for each in times)
-        print(f"{revision}: median {1000 * statistics.median(times):.2f} processor ms a step ({shown})")
+        print(f"{revision}: median {1000 * statistics.median(times):.2f} ms a step ({shown})")
     print(f"ratio of medians: {statistics.median(seconds[1]) / statistics.median(seconds[0]):.3f}")
 
 
