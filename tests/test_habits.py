@@ -195,3 +195,9 @@ def test_the_badge_is_there_and_is_the_tools():
     assert re.fullmatch(r"\d+\.\d %|not measured", words)
     assert path.read_text(encoding="utf-8") == cover.badge(words)
     assert "nbs/images/coverage.svg" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_types_have_no_fault():
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -2,13 +2,17 @@
 
 import csv
 import gzip
+import io
 import json
 import logging
 import os
 import re
+import warnings
 
 import pytest
 
+from vit_mnist.cli import command
+from vit_mnist.core import UserError
 from vit_mnist.logs import ALL_VARIABLE, hide_logs, shows_logs, show_logs, write_log
 
 LINE = re.compile(
@@ -75,6 +79,7 @@ def test_no_link_is_followed_and_no_pipe_waited_for(tmp_path, capsys, make):
 
 
 def test_of_several_processes_the_first_writes_unless_all_are_asked_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
     for rank, everyone in ("0", ""), ("1", ""), ("2", "1"):
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setenv(ALL_VARIABLE, everyone)
@@ -112,3 +117,33 @@ def test_a_run_too_short_for_a_profile_says_so(tmp_path, script):
         "vit_mnist_train", *BRIEF, "--model", "mlp", "--out", tmp_path / "run", "--profile"
     )
     assert done.returncode == 0 and "there is no profile" in done.stderr
+
+
+def test_a_rank_without_others_is_no_reason_to_keep_no_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    show_logs("error")
+    write_log(tmp_path)
+    assert (tmp_path / "log.txt").exists()
+
+
+@pytest.mark.parametrize("error", [UserError("a mistake"), ZeroDivisionError("a fault")])
+def test_debug_shows_where_a_mistake_arose_and_the_file_keeps_a_fault(
+    tmp_path, capsys, monkeypatch, error
+):
+    def vit_mnist_try():
+        write_log(tmp_path)
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["vit_mnist_try", "--log-level", "debug"])
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr("sys.stderr", said := io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr("warnings.showwarning", warnings.showwarning)
+    monkeypatch.setattr("logging.raiseExceptions", True)
+    with pytest.raises((SystemExit, ZeroDivisionError)):
+        command(vit_mnist_try)()
+    said.flush()
+    screen, kept = said.buffer.getvalue().decode(), (tmp_path / "log.txt").read_text()
+    mistake = isinstance(error, UserError)
+    assert "Traceback" in kept and str(error) in kept
+    assert ("Traceback" in screen) == mistake  # Python itself shows a fault

@@ -7,7 +7,7 @@ __all__ = ['Callback', 'Run', 'EMA', 'best_epoch', 'KeepBest', 'EarlyStopping', 
            'settings_callbacks']
 
 # %% ../nbs/33_callbacks.ipynb #0af9a6ca
-import csv, warnings
+import csv, tempfile, warnings
 from copy import deepcopy
 from dataclasses import dataclass, field
 from io import StringIO
@@ -318,6 +318,8 @@ class Profiler(Callback):
         steps: int = 5,  # that are measured
         warmup: int = 5,  # before these, left out
     ):
+        if steps < 1 or warmup < 1:
+            raise UserError(f"a profile has 1 step or more, after 1 or more, not {steps}, {warmup}")
         self.steps, self.warmup = steps, warmup
         self.profile, self.written = None, False
 
@@ -353,7 +355,10 @@ class Profiler(Callback):
         table.writeheader()
         table.writerows(rows)
         write_atomic(folder / "profile.csv", text.getvalue().encode())
-        profile.export_chrome_trace(str(folder / "trace.json.gz"))
+        with tempfile.TemporaryDirectory() as made:  # PyTorch would follow a link
+            trace = Path(made, "trace.json.gz")
+            profile.export_chrome_trace(str(trace))
+            write_atomic(folder / trace.name, trace.read_bytes())
         self.written = True
 
     def close(self):

@@ -8,7 +8,8 @@ __all__ = ['list_checkpoints', 'check_no_links', 'save_checkpoint', 'read_checkp
            'restore_callbacks', 'Resume', 'Stopped', 'Signals', 'Checkpoints']
 
 # %% ../nbs/36_checkpoints.ipynb #4f7dc749
-import errno, json, os, shlex, shutil, signal, socket, stat, threading, time, uuid, warnings
+import errno, json, logging, os, shlex, shutil, signal, socket, stat, threading, time, uuid
+import warnings
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
@@ -470,6 +471,9 @@ class Signals(Callback):
         self._give_back(list(self.handlers))
 
 # %% ../nbs/36_checkpoints.ipynb #c5440ec7
+_log = logging.getLogger("vit_mnist.checkpoints")
+
+
 class Checkpoints(Callback):
     "Write checkpoints; comes last among the callbacks, so that what the others did is in them"
 
@@ -504,7 +508,8 @@ class Checkpoints(Callback):
             if isinstance(callback, TerminateOnNaN):
                 callback.on_epoch(run)
         if run.main and self.saved_step != run.step:
-            save_checkpoint(run, run.folder / "checkpoints", settings=self.settings)
+            path = save_checkpoint(run, run.folder / "checkpoints", settings=self.settings)
+            _log.debug("checkpoint %s", path.name)
         self.saved_step, self.saved_at = run.step, time.monotonic()
 
     def stop_if_signalled(self, run):

@@ -41,6 +41,8 @@ _log = logging.getLogger("vit_mnist.cli")
 def _fail(message):
     "End the process with one line and status 2"
     _log.error("%s", message)
+    if isinstance(message, Exception):
+        _log.debug("it was noticed here:", exc_info=message)
     sys.exit(2)
 
 # %% ../nbs/90_cli.ipynb #444fbd29
@@ -130,6 +132,9 @@ def command(
         show_logs("info", func.__name__)  # until the options are read
         try:
             return _run(func)
+        except Exception:  # a fault of the program: Python shows it, and the run's file keeps it
+            _log.error("%s failed", func.__name__, exc_info=True, extra={"file_only": True})
+            raise
         finally:
             hide_logs()
 
@@ -299,10 +304,9 @@ def vit_mnist_train(
     run = train(chosen, out, [LogFile(), *([Profiler()] if profile else [])], **told)
     if run.main:
         accuracy, seconds = run.metrics["test_accuracy"], run.metrics["train_seconds"]
-        print(
-            f"test accuracy {100 * accuracy:.2f} % after {seconds:.0f} s of training; "
-            f"files in {printable(run.folder)}"
-        )
+        result = f"test accuracy {100 * accuracy:.2f} % after {seconds:.0f} s of training"
+        print(f"{result}; files in {printable(run.folder)}")
+        _log.info("%s", result, extra={"file_only": True})
 
 # %% ../nbs/90_cli.ipynb #7a95b66d
 def _chosen_split(run, data, split):
@@ -698,7 +702,7 @@ def vit_mnist_serve(
     from vit_mnist import serving
 
     if pack:
-        print(f"{printable(serving.pack_model(run, pack))} holds what is served")
+        print(f"{printable(serving.pack_model(run, Path(pack)))} holds what is served")
         return
     given = dict(host=host, port=port, watch=watch, **limits, **times)
     settings = serving.read_serve_settings(**given)

@@ -131,7 +131,7 @@ class Drift:
     def drifted(self) -> list:  # the most certain first
         "List what differs from the reference"
         below = [name for name, p in self.p_values.items() if p <= self.level]
-        return sorted(below, key=self.p_values.get)
+        return sorted(below, key=self.p_values.__getitem__)
 
     @property
     def alarm(self) -> bool:
@@ -184,7 +184,7 @@ def find_drift(
         found["trusted"] = _compare_flags(*flags)
     if tokens := _with_tokens(*sides):
         deals = math.ceil(2 * (len(found) + 1) / level)  # so that the least is below the level
-        found["token"] = _compare_tokens(*tokens, deals, seed)
+        found["token"] = _compare_tokens(tokens[0], tokens[1], deals, seed)
     return Drift(*sides, level, dict(zip(found, holm(list(found.values())))))
 
 # %% ../nbs/83_drift.ipynb #f56077b7
@@ -264,7 +264,7 @@ def drift_report(
 ) -> ModelReport:  # a notebook shows it, `.save(path)` writes it
     "Show what was found in a window as a page"
     told, blank = _means(drift), ["", ""]
-    order = sorted(drift.p_values, key=drift.p_values.get)
+    order = sorted(drift.p_values, key=drift.p_values.__getitem__)
     rows = [
         [name, *told.get(name, blank), (f"{p:.2g}", float(p <= drift.level))]
         for name, p in ((name, drift.p_values[name]) for name in order)
@@ -289,7 +289,7 @@ def drift_report(
         Section("Ink and certainty", f"<figure>{picture}</figure>", {}),
         Section("Answers", _table(["", "%, window", "%, reference"], shares, "answers"), {}),
     )
-    facts = {"alarm": drift.alarm, "level": drift.level, "requests": len(drift.window)}
+    facts: dict = {"alarm": drift.alarm, "level": drift.level, "requests": len(drift.window)}
     facts |= {"drifted": drift.drifted, "p_values": drift.p_values, "made": str(date.today())}
     return ModelReport(title, line, sections, facts)
 

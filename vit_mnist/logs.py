@@ -7,7 +7,7 @@ __all__ = ['LEVELS', 'LEVEL_VARIABLE', 'ALL_VARIABLE', 'log_level', 'ScreenHandl
            'hide_logs', 'log_warning']
 
 # %% ../nbs/01_logs.ipynb #80735c1c
-import logging, os, stat, sys, time
+import logging, os, stat, sys, time, traceback
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -41,7 +41,11 @@ class ScreenHandler(logging.Handler):
     def format(self, record):
         graver = record.levelno >= logging.WARNING
         prefix = f"{self.command}: " if self.command and graver else ""
-        return prefix + one_line(record.getMessage())
+        lines = [prefix + one_line(record.getMessage())]
+        if record.exc_info:
+            told = "".join(traceback.format_exception(*record.exc_info))
+            lines += map(printable, told.splitlines())
+        return "\n".join(lines)
 
     def filter(self, record):
         return super().filter(record) and not getattr(record, "file_only", False)
@@ -88,8 +92,8 @@ class _LogFile(RotatingFileHandler):
 # %% ../nbs/01_logs.ipynb #bce65428
 def _rank():
     "Return this process's number among those that a launcher started"
-    rank = os.environ.get("RANK", "")
-    return int(rank) if rank.isdecimal() else 0
+    rank, alone = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "") in ("", "1")
+    return 0 if alone or not rank.isdecimal() else int(rank)
 
 
 class _Early(logging.Handler):
@@ -145,8 +149,8 @@ def show_logs(
 
 
 def shows_logs() -> bool:
-    "Return whether messages are shown"
-    return any(isinstance(handler, ScreenHandler) for handler in _package.handlers)
+    "Return whether messages go somewhere: by `show_logs`, or by your own setting of `logging`"
+    return _package.isEnabledFor(logging.INFO)
 
 
 def hide_logs():

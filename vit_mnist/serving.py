@@ -580,7 +580,7 @@ _BODY = {
         },
     }
 }
-_REFUSALS = {status: {"model": Refusal} for status in (400, 401, 408, 413, 415, 422, 429)}
+_REFUSALS: dict = {status: {"model": Refusal} for status in (400, 401, 408, 413, 415, 422, 429)}
 
 # %% ../nbs/84_serving.ipynb #5d5a5988
 class _Service:

@@ -22,7 +22,7 @@ from torch import nn
 
 from .core import UserError, check_name, as_label, figure, save_picture, write_atomic
 from .core import describe_parameters, in_notebook, is_watched, progress_bar
-from .core import absolute_data, printable, sha256, write_json
+from .core import absolute_data, printable, sha256, to_json, write_json
 from .logs import shows_logs, write_log
 from .data import DataSet, Split, load_data
 from .model import about, evaluating, head_parameters, load_model, model_for
@@ -243,6 +243,7 @@ class LogFile(Callback):
 
     def on_start(self, run):
         write_log(run.folder)
+        _log.debug("settings: %s", to_json(asdict(run.settings)))
 
 
 class RunFolder(Callback):
