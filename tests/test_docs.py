@@ -100,7 +100,7 @@ def is_there(named):
     return (ROOT / named).exists()
 
 
-@pytest.mark.parametrize("here", checklist())
+@pytest.mark.parametrize("here", list(checklist()))
 def test_the_checklist_names_what_is_there_or_says_why_not(here):
     named, links = re.findall(r"`([^`]+)`", here), re.findall(r"\]\(([^)]+)\)", here)
     assert named or links or here.startswith("not here: ")
