@@ -15,6 +15,8 @@ import vit_mnist.all
 import yaml
 from fastcore.docments import docments
 
+from vit_mnist import cli
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 from check_site import check  # noqa: E402
@@ -72,6 +74,51 @@ def test_no_notebook_defines_an_exported_name_twice(path):
 def test_the_sidebar_lists_every_notebook_once():
     pages = sorted(path.relative_to(ROOT / "nbs").as_posix() for path in NOTEBOOKS)
     assert sorted(sidebar()) == pages
+
+
+def checklist():
+    "Yield the rows of the course's checklist: what is asked for, and where that is"
+    path = ROOT / "nbs" / "tutorials" / "operations.ipynb"
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "markdown":
+            for asked, here in re.findall(r"^\| (.+) \| (.+) \|$", cell.source, re.MULTILINE):
+                if asked != "asked for":
+                    yield pytest.param(here, id=asked)
+
+
+def is_there(named):
+    "Say whether a target, a command with its options, an address of the service or a file is there"
+    first, *others = named.split()
+    if first == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        return all(re.search(rf"^{re.escape(name)}:", makefile, re.MULTILINE) for name in others)
+    if first in cli.__all__:
+        known = inspect.signature(getattr(cli, first)).parameters
+        return all(option.removeprefix("--") in known for option in others)
+    if named.startswith("/"):
+        return f'@app.get("{named}"' in (ROOT / "vit_mnist" / "serving.py").read_text()
+    return (ROOT / named).exists()
+
+
+@pytest.mark.parametrize("here", list(checklist()))
+def test_the_checklist_names_what_is_there_or_says_why_not(here):
+    named, links = re.findall(r"`([^`]+)`", here), re.findall(r"\]\(([^)]+)\)", here)
+    assert named or links or here.startswith("not here: ")
+    assert not [name for name in named if not is_there(name)]
+    for link in links:
+        target, _, place = link.partition("#")
+        if not target.startswith("https://"):
+            path = ROOT / "nbs" / "tutorials" / target
+            titles = re.findall(r'"#+ ([^"\\]+)', path.read_text(encoding="utf-8"))
+            assert not place or place in {title.lower().replace(" ", "-") for title in titles}, link
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["make nothing", "vit_mnist_serve --watched", "vit_mnist_nothing", "/metric", "tests/gone.py"],
+)
+def test_what_is_named_and_gone_is_noticed(named):
+    assert not is_there(named)
 
 
 def sidebar_parts():
