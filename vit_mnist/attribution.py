@@ -34,7 +34,7 @@ def _rms_norm(step, trace, x, shape, weight=None, eps=None):
     return out if weight is None else out * weight
 
 
-def _normalize(step, trace, x, p=2.0, dim=1, eps=1e-12):
+def _normalize(step, trace, x, p=2.0, dim=1, eps=1e-12, **kwargs):
     "Divide by the length that it had"
     return x / trace.value(step.args[0]).norm(p, dim, keepdim=True).clamp(min=eps)
 
@@ -67,7 +67,7 @@ def reading(
     against: Tensor = None,  # a class whose logit is subtracted
 ) -> tuple:  # what each number of the stream is worth `[n, tokens, dim]`, the logit without them
     "Find how a logit is read off the stream; raise `UserError` where that is not linear"
-    state = inside.tokens[-1]
+    state = inside.trace.value(inside.writes[-1].after)
     with torch.inference_mode(False), torch.enable_grad():
         given = state.detach().clone().requires_grad_()
         logit = _read(inside, given, target, against)
@@ -78,7 +78,7 @@ def reading(
     if off.abs().max() > 1e-4 * (1 + logit.detach().abs().max()):
         why = "more than normalisation and linear maps lie between its stream and its logits"
         raise UserError(f"the logits of {inside.about.name} have no shares: {why}")
-    return worth, empty
+    return worth.flatten(1, -2), empty
 
 # %% ../nbs/57_attribution.ipynb #9a9dab27
 @dataclass(eq=False)
@@ -162,13 +162,13 @@ def logit_lens(
     inside: Inside,  # from `look_inside`
 ) -> Tensor:  # before the first layer and after each, `[1 + layers, n, tokens, classes]`
     "Compute what the model's own head reads off every token"
-    last, answers = inside.writes[-1].after.step, []
+    last, answers = inside.writes[-1].after, []
+    whole = inside.trace.value(last)
     with torch.no_grad():
         for state in (inside.embedding, *inside.tokens):
-            flat = state.flatten(1, -2)
             read = [
-                inside.trace.replay({last: lambda _, t=t: _alike(flat[:, t], state)})
-                for t in range(flat.shape[1])
+                inside.trace.replay({last.step: lambda _, t=token: _alike(t, whole)})
+                for token in state.unbind(1)
             ]
             answers.append(torch.stack(read, 1))
     return torch.stack(answers)

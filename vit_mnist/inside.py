@@ -81,8 +81,10 @@ class StepRecorder(AttentionRecorder):
         kwargs = kwargs or {}
         if self.silent:
             return super().__torch_function__(func, types, args, kwargs)
-        fused = func is F.scaled_dot_product_attention and not args[0].is_nested
+        fused = func is F.scaled_dot_product_attention
         tensors = [t for t in _leaves([args, kwargs]) if isinstance(t, Tensor)]
+        if any(t.is_nested for t in tensors):
+            raise UserError("the model packs its images into nested tensors: no stream is seen")
         noted = [_swap(part, self.place) for part in (tuple(args), kwargs)]
         self.keep_copy(func, args, kwargs)
         before = [t._version for t in tensors]
@@ -297,7 +299,14 @@ def _check_stream(trace, writes, name):
     bits, written = _ancestors(trace.steps), {i for write in writes for i in write.attentions}
     last = writes[-1].after.step if writes else len(trace.steps)
     at = {step.product[0]: i for i, step in enumerate(trace.steps) if step.product}
+    nested = {  # a whole chain inside one write is another stream
+        i
+        for write in writes
+        for i in write.attentions
+        if any(i != k and bits[at[k]] >> at[i] & 1 for k in write.attentions)
+    }
     lost = [i for i, step in at.items() if i not in written and not bits[step] >> last & 1]
+    lost += nested
     if lost or not writes:
         why = f"{len(lost)} of its {len(at)} attentions add to no stream that goes through all"
         raise UserError(f"{name} has no residual stream: {why}")
@@ -375,28 +384,34 @@ class Inside:
         return f"Inside {self.about.name}: {what}"
 
 # %% ../nbs/56_inside.ipynb #dd037f03
+@patch
+def at(self: Inside, place: Place) -> Tensor:  # `[n, tokens, dim]`
+    "Return the stream at a place; tokens that the model holds in rows and columns, one by one"
+    return self.trace.value(place).flatten(1, -2)
+
+
 @patch(as_prop=True)
 def embedding(self: Inside) -> Tensor:  # `[n, tokens, dim]`
     "Return the stream before the first layer"
-    return self.trace.value(self.writes[0].before)
+    return self.at(self.writes[0].before)
 
 
 @patch(as_prop=True)
 def before(self: Inside) -> Layers:  # of `[n, tokens, dim]`
     "Return the stream before each layer"
-    return Layers(len(self), lambda layer: self.trace.value(self.layers[layer][0].before))
+    return Layers(len(self), lambda layer: self.at(self.layers[layer][0].before))
 
 
 @patch(as_prop=True)
 def between(self: Inside) -> Layers:  # of `[n, tokens, dim]`
     "Return the stream between each layer's attention and its MLP"
-    return Layers(len(self), lambda layer: self.trace.value(self.layers[layer][0].after))
+    return Layers(len(self), lambda layer: self.at(self.layers[layer][0].after))
 
 
 @patch(as_prop=True)
 def tokens(self: Inside) -> Layers:  # of `[n, tokens, dim]`
     "Return the stream after each layer"
-    return Layers(len(self), lambda layer: self.trace.value(self.layers[layer][-1].after))
+    return Layers(len(self), lambda layer: self.at(self.layers[layer][-1].after))
 
 # %% ../nbs/56_inside.ipynb #4e13b788
 @patch
@@ -404,7 +419,7 @@ def added(self: Inside, write: Write) -> Tensor:  # `[n, tokens, dim]`
     "Return what a write adds to the stream"
     part = write.added
     value = self.trace.value(part) if isinstance(part, Place) else part
-    return value.expand_as(self.embedding)
+    return value.expand_as(self.trace.value(write.before)).flatten(1, -2)
 
 
 @patch(as_prop=True)
@@ -447,7 +462,7 @@ def without_heads(self: Inside, layer: int, kept: int = None) -> Tensor:  # `[n,
         on = edits.get(at, torch.zeros_like(mask))
         edits[at] = on | mask if head == kept else on
     cut = {at: lambda value, on=on: torch.where(on, value, 0) for at, on in edits.items()}
-    return self.trace.replay(cut, self.layers[layer][0].added).expand_as(self.embedding)
+    return self.trace.replay(cut, self.layers[layer][0].added).flatten(1, -2)
 
 
 @patch(as_prop=True)
@@ -479,7 +494,7 @@ def neurons(self: Inside) -> Layers:  # of `[n, tokens, width]`
                 step = self.trace.steps[i]
                 if step.func is F.linear and bits[write.added.step] >> i & 1:
                     given = step.args[0] if step.args else step.kwargs["input"]
-                    return self.trace.value(given)
+                    return self.at(given)
         return None
 
     return Layers(len(self), find)
@@ -524,10 +539,10 @@ def last_tokens(self: Inside) -> Tensor:  # `[n, tokens, dim]`
     place = self.writes[-1].after
     for i in range(place.step + 1, self.trace.logits.step + 1):
         step = self.trace.steps[i]
-        own = isinstance(step.out, Tensor) and step.out.shape == self.embedding.shape
-        if step.parents == (place.step,) and own and len(self.embedding.shape) == step.out.ndim:
+        own = isinstance(step.out, Tensor) and step.out.shape == self.trace.value(place).shape
+        if own and step.parents == (place.step,):
             place = Place(i)
-    return self.trace.value(place)
+    return self.at(place)
 
 
 def token_embeddings(
