@@ -83,5 +83,5 @@ def test_batches_and_embeddings():
     whole = token_embeddings(model, images(5), batch_size=5)
     torch.testing.assert_close(token_embeddings(model, images(5), batch_size=2), whole)
     assert [len(inside.images) for inside in stream_inside(model, images(5), 2)] == [2, 2, 1]
-    with pytest.raises(IndexError, match="layers 0 to 1"):
+    with pytest.raises(IndexError, match="layers 0 to 2"):
         look_inside(model, images()).tokens[7]

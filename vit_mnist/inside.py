@@ -294,7 +294,7 @@ def _known(chain, bits):
     return known
 
 # %% ../nbs/56_inside.ipynb #8aa6e0fd
-def _check_stream(trace, writes, name):
+def _check_stream(trace, writes, layouts, name):
     "Raise `UserError` where not all attention writes to one stream"
     bits, written = _ancestors(trace.steps), {i for write in writes for i in write.attentions}
     last = writes[-1].after.step if writes else len(trace.steps)
@@ -305,7 +305,11 @@ def _check_stream(trace, writes, name):
         for i in write.attentions
         if any(i != k and bits[at[k]] >> at[i] & 1 for k in write.attentions)
     }
-    lost = [i for i, step in at.items() if i not in written and not bits[step] >> last & 1]
+    lost = [
+        i
+        for i, step in at.items()
+        if i not in written and (layouts[i].role == "self" or not bits[step] >> last & 1)
+    ]
     lost += nested
     if lost or not writes:
         why = f"{len(lost)} of its {len(at)} attentions add to no stream that goes through all"
@@ -318,7 +322,8 @@ def _check_replay(model, x, keep, name):
     "Raise `UserError` where steps computed again are not the model"
     other = x[:1].flip(-1).contiguous()
     again = trace_steps(model, x[:1], keep()).replay({0: lambda image: other})
-    if not torch.equal(again, check_logits(model(other), about(model))):
+    wanted = trace_steps(model, other, keep())
+    if not torch.equal(again, wanted.value(wanted.logits)):
         raise UserError(f"{name} computes something that its PyTorch calls do not show")
 
 # %% ../nbs/56_inside.ipynb #c5e5bbff
@@ -372,7 +377,7 @@ class Inside:
 
     def __post_init__(self):
         starts = [i for i, write in enumerate(self.writes) if write.kind == "attention"]
-        ends = [*starts[1:], len(self.writes)]
+        ends, self.found = [*starts[1:], len(self.writes)], {}  # masks by layer
         self.layers = [self.writes[start:end] for start, end in zip(starts, ends)]
 
     def __len__(self):
@@ -442,7 +447,9 @@ def mlps(self: Inside) -> Layers:  # of `[n, tokens, dim]`
 @patch
 def masks(self: Inside, layer: int) -> list:  # pairs: step of an attention, mask of a head
     "List where the heads of a layer are: of each the step and the numbers in its result"
-    found = []
+    if layer in self.found:
+        return self.found[layer]
+    found = self.found[layer] = []
     for number in self.layers[layer][0].attentions:
         steps = enumerate(self.trace.steps)
         (at,) = (i for i, step in steps if step.product and step.product[0] == number)
@@ -517,7 +524,7 @@ def look_inside(
         x = x.clone() if x.is_inference() else x
         trace = trace_steps(whole, x, keep())
         writes = find_writes(trace)
-        _check_stream(trace, writes, known.name)
+        _check_stream(trace, writes, layouts, known.name)
         _check_replay(whole, x, keep, known.name)
     return Inside(images, trace.value(trace.logits), trace, tuple(writes), layouts, known)
 

@@ -10,7 +10,7 @@ __all__ = ['patch_logits', 'list_parts', 'patch_effects', 'plot_patching', 'patc
 import torch
 from torch import Tensor, nn
 
-from .core import UserError, check_name, derive_seed, describe_parameters, figure
+from .core import UserError, check_name, describe_parameters, figure
 from .core import make_generator
 from .data import Split
 from .maps import check_target
@@ -191,7 +191,7 @@ def ablate_parts(
     "Compute the answers with parts switched off"
     check_name("how", how, ("zero", "mean", "resample"))
     n = len(inside.images)
-    order = torch.randperm(n, generator=make_generator(derive_seed(seed, "resample")))
+    order = torch.randperm(n, generator=make_generator(seed, "resample"))
 
     def new(place):
         value = inside.trace.value(place)
