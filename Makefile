@@ -3,23 +3,38 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-TIMEOUT := $(if $(shell command -v timeout),timeout 1800,)
+TIMEOUT := $(if $(shell command -v timeout),timeout 7200,)  # for what hangs: no machine is so slow
 .DEFAULT_GOAL := help
 # where this is set, every start of Python compiles torch anew: nine seconds instead of three
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup data train pipeline lint test test-slow mutate coverage lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust bench-photos bench-strangers clean
+.PHONY: help setup lock data train pipeline lint types test test-slow mutate coverage hooks lab notebooks readme docs bench bench-engine bench-record bench-best bench-zoo bench-trust bench-photos bench-strangers clean bench-serve test-notebooks test-files
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
 
-$(STAMP): settings.ini setup.py pyproject.toml
+# the versions of requirements.lock; `make setup NEWEST=1` takes the newest that settings.ini allows
+VERSIONS := $(if $(NEWEST),--upgrade,--constraints requirements.lock)
+ifdef NEWEST
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): settings.ini setup.py pyproject.toml requirements.lock
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; say which: make setup PYTHON=python3.12')"
 	$(PYTHON) -m venv "$(VENV)"
 	"$(BIN)"/pip install --quiet uv
-	"$(BIN)"/uv pip install --quiet --python "$(BIN)"/python -e ".[dev]"
+	"$(BIN)"/uv pip install --quiet --python "$(BIN)"/python $(VERSIONS) -e ".[dev]" || { \
+	    echo "$(if $(NEWEST),The newest versions,The versions in requirements.lock) do not install here: the lines above say why.$(if $(NEWEST),, The newest that do: make setup NEWEST=1)" >&2; exit 1; }
 	@touch $(STAMP)
 
 setup: $(STAMP)  ## make .venv and install the project with its development tools
+
+lock: $(STAMP)  ## write requirements.lock for what settings.ini asks; NEWEST=1 also renews what is locked
+	env -u UV_TORCH_BACKEND "$(BIN)"/uv pip compile setup.py --extra dev --universal --python-version 3.11 \
+	    --no-annotate --custom-compile-command "make lock" $(if $(NEWEST),--upgrade) --quiet --output-file requirements.lock
+
+hooks: $(STAMP)  ## once after cloning: check before each commit, and merge notebooks cell by cell
+	"$(BIN)"/pre-commit install
+	"$(BIN)"/nbdev[_-]install[_-]hooks
 
 data: $(STAMP)  ## unpack MNIST and show a summary
 	@"$(BIN)"/vit_mnist_data
@@ -34,12 +49,21 @@ pipeline: $(STAMP)  ## data, train, evaluate, explain with DVC, in a git clone: 
 	"$(BIN)"/dvc push
 	"$(BIN)"/dvc metrics show
 
-lint: $(STAMP)  ## names, lines and layout of notebooks and scripts, with ruff
-	"$(BIN)"/ruff check nbs tests benchmarks tools setup.py
+lint: $(STAMP)  ## faults in all code, layout of what is written by hand, with ruff
+	"$(BIN)"/ruff check nbs tests benchmarks tools setup.py vit_mnist
 	"$(BIN)"/ruff format --check nbs tests benchmarks tools setup.py
 
-test: lint  ## lint, run all notebooks as tests, then pytest
-	OMP_NUM_THREADS=1 $(TIMEOUT) "$(BIN)"/nbdev[_-]test --n_workers 2 --timing --do_print
+types: $(STAMP)  ## what public functions take and return, with mypy, about a minute the first time
+	"$(BIN)"/mypy
+
+test: lint  ## lint, run all notebooks as tests and pytest beside them
+	@$(MAKE) -j 2 test-notebooks test-files  # each fills the time in which the other waits
+
+test-notebooks: $(STAMP)  ## run all notebooks as tests; says what they print at its end
+	@log=$$(mktemp); OMP_NUM_THREADS=1 $(TIMEOUT) "$(BIN)"/nbdev[_-]test --n_workers 1 --timing --do_print \
+	    >"$$log" 2>&1; status=$$?; cat "$$log"; rm "$$log"; exit $$status
+
+test-files: $(STAMP)  ## run the test files with pytest
 	"$(BIN)"/python -m pytest tests -m "not slow" -n 2 --durations 15
 
 test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
@@ -49,7 +73,7 @@ test-slow: $(STAMP)  ## the tests and notebook cells that take minutes
 mutate: $(STAMP)  ## change the code one thing at a time: do tests notice? hours; MUTATE="loop --sample 40"
 	"$(BIN)"/python tools/mutate.py $(MUTATE)
 
-coverage: $(STAMP)  ## the lines that notebooks and tests run together, about fifteen minutes
+coverage: $(STAMP)  ## the lines that notebooks and tests run together, and their badge; a quarter of an hour
 	"$(BIN)"/python tools/cover.py
 
 lab: $(STAMP)  ## open the first lesson in JupyterLab, beside the other notebooks
@@ -83,6 +107,9 @@ bench-photos: $(STAMP)  ## read 2,000 photographs of test digits, kind by kind, 
 bench-strangers: $(STAMP)  ## which answers are to be trusted: network, thresholds, digits and strangers
 	"$(BIN)"/python benchmarks/strangers.py
 
+bench-serve: $(STAMP)  ## the service under load beside a plain one, start and end, about five minutes
+	"$(BIN)"/python benchmarks/serve.py
+
 bench-record: $(STAMP)  ## the preset `fast` against its peers, about seven minutes
 	"$(BIN)"/python benchmarks/record.py
 
@@ -90,5 +117,5 @@ bench-best: $(STAMP)  ## the preset `best` from three seeds, about an hour; resu
 	"$(BIN)"/python benchmarks/train.py best --threads 1
 
 clean:  ## remove what building and testing left; runs/ and .venv/ stay
-	rm -rf build dist *.egg-info _proc _docs .pytest_cache .ruff_cache .coverage*
+	rm -rf build dist *.egg-info _proc _docs .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find nbs tests tools benchmarks vit_mnist -name __pycache__ -prune -exec rm -rf {} +

@@ -43,11 +43,11 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["vit_mnist", "vit_mnist.*"]),
-    package_data={"vit_mnist": ["mnist/*", "pretrained/*", "static/*"]},
+    package_data={"vit_mnist": ["py.typed", "mnist/*", "pretrained/*", "static/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={
         extra: cfg[f"{extra}_requirements"].split()
-        for extra in ("dev", "explain", "tune", "export", "pipeline")
+        for extra in ("dev", "explain", "tune", "export", "serve", "drift", "postgres", "pipeline")
     },
     entry_points={
         "console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines()],

@@ -177,6 +177,8 @@ def run(words):
         sys.path.insert(0, "" if rest[0] == "-c" else os.path.dirname(rest[0]))
         source = rest[1] if rest[0] == "-c" else open(rest[0], encoding="utf-8").read()
         main = sys.modules["__main__"] = type(sys)("__main__")
+        if rest[0] != "-c":
+            main.__file__ = rest[0]
         exec(compile(source, sys.argv[0], "exec"), main.__dict__)
         return None
     sys.argv = words

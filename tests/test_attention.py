@@ -307,7 +307,7 @@ def test_two_threads_capture_different_models():
     )
     models, images = [nd.eval(), create_model("vit", seed=0).eval()], pictures(2)
     alone = [capture_attention(model, images) for model in models]
-    meet, results, elsewhere = threading.Barrier(2, timeout=120), [None, None], []
+    meet, results, elsewhere = threading.Barrier(2, timeout=HANGS), [None, None], []
 
     def work(i):
         def edit(attention):  # both are in the middle of a capture at the same time

@@ -154,3 +154,22 @@ def test_snapshots_that_the_run_does_not_reach_are_named_before_it_begins(tmp_pa
     said = [str(warning.message) for warning in caught]
     words = f"the run has 47 steps, so there will be no snapshot of {late}"
     assert said == ([words] if late else [])
+
+
+def test_the_norm_of_gradients_is_computed_once_and_only_where_it_is_asked_for(monkeypatch):
+    from torch.nn import utils
+
+    asked, total = [], utils.get_total_norm
+    monkeypatch.setattr(utils, "get_total_norm", lambda grads: asked.append(1) or total(grads))
+    run, watch = Run(one_weight(), Training(), 20, accelerator=processes(1)), TerminateOnNaN()
+    for parameter in run.model.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+    for run.step in range(1, 10):
+        run.loss, run.grad_norm = torch.tensor(1.0), None
+        tell([watch], run, "on_step")
+    assert not asked
+    assert run.grad_norm == run.grad_norm > 0 and len(asked) == 1
+    run.step, run.grad_norm = 10, None
+    parameter.grad.fill_(float("inf"))
+    with pytest.raises(UserError, match="gradient norm inf at step 10"):
+        tell([watch], run, "on_step")

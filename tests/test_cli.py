@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 
 import pytest
-import vit_mnist.cli  # noqa: F401  (registers how names are escaped)
+from vit_mnist import cli  # it also registers how names are escaped
 from vit_mnist.core import sha256
 from vit_mnist.model import create_model, save_model
 
@@ -175,6 +175,11 @@ AT_ONCE = {  # mistakes that are known without torch: what the line must hold
     "vit_mnist_predict fast": "required: images",
     "vit_mnist_attention fast digit.png --out maps.gif": "must end in .png, .svg or .pdf",
     "vit_mnist_tune --model vti": "did you mean 'vit'?",
+    "vit_mnist_train --out new --data mnits": "unknown data set 'mnits'; did you mean 'mnist'?",
+    "vit_mnist_data --data kmnits": "did you mean 'kmnist'?",
+    "vit_mnist_evaluate fast --data foldr:digits": "unknown kind of files 'foldr'; did you mean",
+    "vit_mnist_tune --data Fashion-MNITS": "did you mean 'fashionmnist'?",
+    "vit_mnist_explain fast digit.png --method relevanse": "did you mean 'relevance'?",
     "vit_mnist_tune --settings missing.json": "can't read missing.json",
     "vit_mnist_export nothing": "no run nothing; name a run folder",
     "vit_mnist_export fast --out model.pt": "model.pt must end in .onnx",
@@ -188,6 +193,13 @@ def test_a_mistake_that_is_known_at_once_is_told_at_once(real_script, tmp_path, 
     assert (done.returncode, done.stdout) == (2, "[]\n")
     (line,) = done.stderr.splitlines()
     assert line.startswith(words.split()[0]) and message in line
+
+
+def test_the_names_that_are_known_without_torch_are_all_there_are():
+    from vit_mnist import data, explanation, own_data
+
+    assert cli._DATA == tuple(entry.name for entry in data._family)
+    assert cli._KINDS == tuple(own_data.SOURCES) and cli._METHODS == tuple(explanation.METHODS)
 
 
 @pytest.mark.parametrize(

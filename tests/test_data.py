@@ -155,6 +155,12 @@ def test_pixels_are_normalised_by_the_numbers_that_models_of_digits_are_trained_
     assert colours.flatten().tolist() == pytest.approx([1, 1])
 
 
+def test_without_a_seed_images_stay_as_they_are():
+    split = load_data().test.take(5)
+    parts = [images for images, _ in batches(split, 2, augment=lambda images, *_: images + 1)]
+    assert torch.equal(torch.cat(parts), split.images)
+
+
 def test_each_batch_draws_its_augmentation_by_its_number_in_the_whole_training():
     split, seen = load_data().test.take(10), []
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from conftest import HANGS
 from test_browser import click_patch, element, pictures, text
 
 ROOT = Path(__file__).parent.parent
@@ -120,7 +121,7 @@ def started(words, folder):
     log = open(folder / "log.txt", "w")
     env = {**os.environ, **{name: str(value) for name, value in settings.items()}}
     process = subprocess.Popen(words, env=env, cwd=copy.parent, stdout=log, stderr=log)
-    address, stop = f"http://127.0.0.1:{port}", time.monotonic() + 180
+    address, stop = f"http://127.0.0.1:{port}", time.monotonic() + HANGS
     while True:
         try:
             urllib.request.urlopen(f"{address}/api", timeout=5)
@@ -133,7 +134,7 @@ def started(words, folder):
         yield address, copy
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(HANGS)
         log.close()
 
 

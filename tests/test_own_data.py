@@ -515,6 +515,17 @@ def test_what_names_no_weights_or_other_ones_is_one_line(pages, source, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_starts_from_another_on_its_files_only_if_it_divides_them_alike(
+    pages, tuned, tmp_path
+):
+    again = Settings(data=f"folder:{pages}", start=str(tuned.folder), **SMALL)
+    for changed in (dict(seed=2), dict(seed=1, valid_size=7)):
+        with pytest.raises(UserError, match="divided another way; take its own: seed 1, valid"):
+            train(replace(again, **changed), tmp_path / "none", progress=False)
+    assert not (tmp_path / "none").exists()
+    train(replace(again, seed=1), tmp_path / "run", progress=False, pictures={})
+
+
 def test_settings_of_the_model_that_fit_the_weights_may_be_given(pages, source, tmp_path):
     settings = Settings(
         data=f"folder:{pages}", start=str(source), model_args={"dropout": 0.2}, **SMALL

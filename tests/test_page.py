@@ -339,6 +339,22 @@ def test_all_can_be_read_and_pressed(visit, file, scheme, viewport):
         for part in (*parts, "[data-control=head]"):
             box = page.locator(part).bounding_box()
             assert box["y"] >= 0 and box["y"] + box["height"] <= viewport["height"], part
+    assert page.locator("[data-control=answer]").is_visible() == (viewport == PHONE)
+
+
+def test_on_a_phone_the_answer_stands_below_the_paper_while_one_draws(visit, file):
+    page = visit(file.as_uri(), viewport=PHONE, has_touch=True, is_mobile=True)
+    told = page.locator("[data-control=answer]")
+    assert told.text_content() == ""
+    draw(page, strokes_of(7, "thin"), touch=True)
+    assert re.fullmatch(r"7, [\d.]+\xa0%", told.text_content())
+    paper = page.locator("[data-control=paper]").bounding_box()
+    box = told.bounding_box()
+    below = box["y"] - paper["y"] - paper["height"]
+    assert 0 <= below < 60 and box["y"] + box["height"] <= PHONE["height"]
+    page.get_by_role("button", name="Clear").click()
+    page.evaluate(FRAMES)
+    assert told.text_content() == ""
 
 
 def test_on_paper_there_are_pictures_and_no_buttons(page):

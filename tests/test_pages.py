@@ -20,7 +20,7 @@ from nbdev.clean import clean_nb
 from nbdev.process import NBProcessor
 from nbdev.processors import FilterDefaults
 
-
+from vit_mnist.element import script_html
 from vit_mnist.site import _brings, _code, _imports, _names, cell_kinds
 
 ROOT = Path(__file__).parent.parent
@@ -112,7 +112,8 @@ def runnable(path):
 SLOW = {  # more than eight seconds
     *("27_model", "30_settings", "34_loop", "35_lr_finder", "36_checkpoints", "37_tracking"),
     *("38_training", "39_weights", "41_pictures", "52_gradients", "53_perturbation", "90_cli"),
-    *("55_faithfulness", "60_evaluation", "61_runs", "66_prediction", "80_tuning"),
+    *("55_faithfulness", "60_evaluation", "61_runs", "62_calibration", "63_trust", "65_report"),
+    *("66_prediction", "71_explorer", "75_page", "80_tuning", "81_export"),
     *("faithfulness", "first_steps", "your_model"),
 }
 
@@ -381,6 +382,19 @@ def test_widget_states_and_formulas_by_script_are_found(processed, tmp_path):
     assert len(processed()) == 1
     (tmp_path / "page.ipynb").unlink()
     assert check_processed(tmp_path)[0].endswith("no notebooks")
+
+
+SCRIPTS = [script_html(f"{name}.js") for name in ("attention", "draw", "live", "page", "panel")]
+
+
+@pages
+def test_an_output_holds_the_scripts_of_today(path):
+    for cell in json.loads(path.read_text())["cells"]:
+        for output in cell.get("outputs", []):
+            html = "".join(output.get("data", {}).get("text/html", ""))
+            for script in SCRIPTS:
+                html = html.replace(script, "")
+            assert "modules[" not in html, f"run again: {cell['id']}"
 
 
 @pages

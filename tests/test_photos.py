@@ -129,6 +129,15 @@ def test_a_stroke_as_straight_as_a_line_is_ink():
     assert (seen[4:24].sum(1) > 0).all() and (seen > 0).sum() < 100
 
 
+@pytest.mark.parametrize("ink, paper", [(40, 230), (235, 20)])
+def test_a_stroke_that_fills_a_picture_cropped_tight_is_read_as_on_a_page(ink, paper):
+    page = Image.new("L", (800, 1000), paper)
+    ImageDraw.Draw(page).line([(380, 790), (420, 510), (440, 210)], ink, width=66)
+    tight, seen = (prepare_digit(one).float() for one in (page.crop((340, 200, 480, 800)), page))
+    apart = [(tight.roll(rows, 1) - seen).abs().mean() for rows in (-1, 0, 1)]
+    assert min(apart) < 2.5  # of 255; centring rounds to a pixel
+
+
 def test_colours_as_bright_as_each_other_are_told_apart():
     ink = np.asarray(stroke())[..., None] < 128
     page = np.where(ink, (60, 132, 60), (200, 60, 60)).astype(np.uint8)

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import os
 import re
-import subprocess
 import sys
 import threading
 from functools import partial
@@ -18,7 +17,7 @@ import pytest
 from fastcore.docments import docments
 from PIL import Image
 from test_browser import click_patch, element, pictures, text
-from conftest import HANGS
+from conftest import run_script
 
 
 ROOT = Path(__file__).parent.parent
@@ -31,13 +30,7 @@ def site():
     "The folder that VIT_MNIST_SITE names, for example Quarto's; else the site is built now"
     if folder := os.environ.get("VIT_MNIST_SITE"):
         return Path(folder).resolve()
-    built = subprocess.run(
-        [sys.executable, ROOT / "tools" / "docs.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=HANGS,
-    )
+    built = run_script("python", ROOT / "tools" / "docs.py", cwd=ROOT)
     assert built.returncode == 0, built.stdout + built.stderr
     return ROOT / "_docs"
 

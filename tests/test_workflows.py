@@ -33,7 +33,7 @@ def steps(workflow):
 
 
 def test_the_workflows_are_those_that_are_tested_here():
-    assert set(FILES) == {"docs", "release", "test", "zoo"}
+    assert set(FILES) == {"containers", "docs", "release", "test", "zoo"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -54,15 +54,17 @@ def test_every_job_has_a_limit_and_no_more_rights_than_it_needs(name):
         assert 10 <= job["timeout-minutes"] <= 120
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"containers"}))  # whose images choose
 def test_torch_comes_without_cuda_and_is_kept(name):
     workflow, _ = read(name)
     assert workflow["env"]["UV_TORCH_BACKEND"] == "cpu"
-    kept = [step["with"]["path"] for step in steps(workflow) if "cache" in step.get("uses", "")]
-    folder = workflow["env"].get("UV_CACHE_DIR") or workflow["env"]["CI_UV_CACHE"]
-    (key,) = [step["with"]["key"] for step in steps(workflow) if "cache" in step.get("uses", "")]
-    assert key.endswith("-${{ github.run_id }}")  # a key that is there already is not saved again
-    assert kept == [".uv-cache"] and folder.endswith("/.uv-cache")
+    kept = [step["with"] for step in steps(workflow) if "cache" in step.get("uses", "")]
+    assert kept and {options["path"] for options in kept} == {".uv-cache"}
+    for options in kept:  # a key that is there already is not saved again
+        assert options["key"].endswith("-${{ github.run_id }}")
+        assert "hashFiles('requirements.lock')" in options["key"]
+    folders = {workflow["env"].get(name) for name in ("UV_CACHE_DIR", "CI_UV_CACHE")} - {None}
+    assert folders and all(folder.endswith("/.uv-cache") for folder in folders)
 
 
 def test_ci_keeps_what_it_downloads_only_where_it_is_told_to():
@@ -70,11 +72,61 @@ def test_ci_keeps_what_it_downloads_only_where_it_is_told_to():
     assert 'UV_CACHE_DIR="${CI_UV_CACHE:-$scratch/uv}"' in text
 
 
-@pytest.mark.parametrize("name", ["test", "docs"])
+@pytest.mark.parametrize("name", ["test", "docs", "containers"])
 def test_a_change_runs_once(name):
     workflow, starts = read(name)
-    assert starts["push"] == {"branches": ["main"]} and "pull_request" in starts
+    assert starts["push"]["branches"] == ["main"] and "pull_request" in starts
     assert "pull_request" in workflow["concurrency"]["cancel-in-progress"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pull_request_meets_no_secret_and_may_write_nothing(name):
+    workflow, starts = read(name)
+    assert "pull_request_target" not in starts and "secrets." not in FILES[name].read_text()
+    for job in workflow["jobs"].values():
+        writes = "write" in job.get("permissions", {}).values()
+        assert not ("pull_request" in starts and writes) or "!= 'pull_request'" in job["if"]
+    for step in steps(workflow):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"] == {"persist-credentials": False}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_shell_line_holds_what_others_write(name):
+    for step in steps(read(name)[0]):  # a title of a pull request, say, would be run
+        assert "${{" not in step.get("run", ""), step["run"]
+
+
+def test_every_system_and_the_newest_versions_are_tried():
+    job = read("test")[0]["jobs"]["test"]
+    tried = job["strategy"]["matrix"]["include"]
+    assert {entry["os"].split("-")[0] for entry in tried} == {"ubuntu", "macos", "windows"}
+    assert {entry["python"] for entry in tried} == {"3.11", "3.12", "3.13"}
+    assert [entry for entry in tried if entry.get("newest") == "1"]
+    (run,) = [step for step in job["steps"] if step.get("run", "").startswith(".ci/run")]
+    assert run["env"] == {"NEWEST": "${{ matrix.newest }}"}
+    assert "matrix.newest" in job["continue-on-error"]
+
+
+def test_what_runs_on_windows_is_there_and_needs_no_make():
+    lines = [s["run"] for s in steps(read("test")[0]) if "== 'Windows'" in s.get("if", "")]
+    words = " ".join(lines).split()
+    files = [word for word in words if word.startswith("tests/")]
+    assert files and all((ROOT / file).exists() for file in files)
+    assert "make" not in words and "--constraints" in words
+
+
+def test_types_hooks_and_coverage_are_run():
+    lines = " ".join(s.get("run", "") for s in read("test")[0]["jobs"]["habits"]["steps"])
+    assert "make types" in lines and "make coverage" in lines
+    assert "pre-commit run --all-files" in lines
+
+
+def test_dependabot_watches_actions_images_and_packages():
+    text = (ROOT / ".github" / "dependabot.yml").read_text(encoding="utf-8")
+    updates = yaml.safe_load(text)["updates"]
+    assert {entry["package-ecosystem"] for entry in updates} == {"github-actions", "docker", "pip"}
+    assert all(entry["schedule"]["interval"] == "weekly" for entry in updates)
 
 
 def test_quarto_is_pinned():

@@ -2,6 +2,8 @@
 
 A notebook defines what it exports, so that its own tests never run the exported file. Here its
 cells are compiled under the file's name and line numbers, where the same statements stand.
+
+The share of lines goes into a badge, nbs/images/coverage.svg, and on GitHub into the job's summary.
 """
 
 import ast
@@ -13,6 +15,8 @@ import traceback
 from coverage import Coverage
 from mutate import ROOT, cells, exported_lines
 from tqdm import tqdm
+
+BADGE = ROOT / "nbs" / "images" / "coverage.svg"
 
 
 def compiled(cell, module):
@@ -53,6 +57,29 @@ def succeeds(function, *args):
     return os.waitpid(pid, 0)[1] == 0
 
 
+def badge(words):
+    "Draw a badge that says how many lines run"
+    left, right = 70, 14 + 7 * len(words)
+    texts = f'<text x="8" y="14">coverage</text><text x="{left + 7}" y="14">{words}</text>'
+    size = f'width="{left + right}" height="20"'
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">
+<title>coverage: {words}</title>
+<rect width="{left}" height="20" fill="#444d56"/>
+<rect x="{left}" width="{right}" height="20" fill="#0a4fb5"/>
+<g fill="#ffffff" font-family="system-ui, sans-serif" font-size="12">{texts}</g>
+</svg>
+"""
+
+
+def publish(share):
+    "Write the share of lines that run, in per cent, into the badge and the summary of GitHub's job"
+    words = f"{share:.1f} %"
+    BADGE.write_text(badge(words), encoding="utf-8")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(f"Notebooks and tests together run **{words}** of the package's lines.\n")
+
+
 if __name__ == "__main__":
     os.chdir(ROOT)
     os.environ.update(IN_TEST="1", OMP_NUM_THREADS="1", MPLBACKEND="agg")
@@ -65,5 +92,7 @@ if __name__ == "__main__":
     status = subprocess.run(words).returncode
     total = Coverage()
     total.combine()
-    total.report(show_missing=True, skip_covered=True)
-    sys.exit(" ".join(["these fail:", *failed]) if failed else status)
+    share = total.report(show_missing=True, skip_covered=True)
+    if failed or status:  # what stopped early says nothing of the whole
+        sys.exit(" ".join(["these fail:", *failed]) if failed else status)
+    publish(share)

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fold import fold_saved  # noqa: E402
+from fold import fold_saved
 
 c.LabApp.default_url = "/lab/tree/tutorials/first_steps.ipynb"  # noqa: F821
 c.FileContentsManager.pre_save_hook = fold_saved  # noqa: F821

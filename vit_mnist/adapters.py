@@ -78,7 +78,7 @@ def inner(
     model: nn.Module,  # made by `create_model`, or any other
 ) -> nn.Module:  # the same object if nothing was adapted
     "Return the original model without its adapters"
-    return model.net if isinstance(model, nn.Sequential) and hasattr(model, "net") else model
+    return getattr(model, "net", model) if isinstance(model, nn.Sequential) else model
 
 # %% ../nbs/26_adapters.ipynb #baf11aa3
 def first(cls: type, args: dict) -> nn.Module:

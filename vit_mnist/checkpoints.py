@@ -25,7 +25,7 @@ from .core import UserError, describe_parameters, printable, read_file
 from .core import renamed_parameters, retry_refused, sha256, to_json
 from .model import about, safetensors_bytes
 from .settings import Settings, Training, read_settings
-from .callbacks import Callback, Run
+from .callbacks import Callback, Run, TerminateOnNaN
 
 # %% ../nbs/36_checkpoints.ipynb #a1ba71a6
 def _pack_optimizers(run):
@@ -188,7 +188,7 @@ def read_checkpoint(
 # %% ../nbs/36_checkpoints.ipynb #1feea032
 def latest_checkpoint(
     folder: Path,  # of the checkpoints
-) -> tuple:  # path, counters and tensors; None where there is no checkpoint yet
+) -> tuple | None:  # path, counters and tensors; None where there is no checkpoint yet
     "Read the newest whole checkpoint, warn of damaged ones; raise `UserError` if all are damaged"
     problems = []
     for path in reversed(list_checkpoints(folder)):
@@ -499,7 +499,10 @@ class Checkpoints(Callback):
         self.stop_if_signalled(run)
 
     def save(self, run):
-        "Write a checkpoint unless this step has one"
+        "Write a checkpoint unless this step has one; none of weights that are no numbers"
+        for callback in run.callbacks:
+            if isinstance(callback, TerminateOnNaN):
+                callback.on_epoch(run)
         if run.main and self.saved_step != run.step:
             save_checkpoint(run, run.folder / "checkpoints", settings=self.settings)
         self.saved_step, self.saved_at = run.step, time.monotonic()

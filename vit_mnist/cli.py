@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['command', 'vit_mnist_data', 'settings_options', 'vit_mnist_train', 'vit_mnist_evaluate', 'vit_mnist_predict',
-           'vit_mnist_attention', 'vit_mnist_explain', 'vit_mnist_tune', 'vit_mnist_export']
+           'vit_mnist_attention', 'vit_mnist_explain', 'vit_mnist_tune', 'vit_mnist_export', 'vit_mnist_drift',
+           'vit_mnist_serve']
 
 # %% ../nbs/90_cli.ipynb #e8ba0181
 import argparse, codecs, json, logging, os, re, sys, warnings
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import wraps
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from fastcore.script import anno_parser
 
 from .core import UserError, absolute_data, check_name, check_page, one_line
 from .core import printable, readable, to_json
+from .logs import LEVEL_VARIABLE, LEVELS, hide_logs, log_warning, show_logs
 from .presets import check_new, check_run, find_preset, find_weights
 from .settings import Settings, Training, read_settings
 
@@ -32,12 +35,20 @@ def _escape(error):
 codecs.register_error("vit_mnist", _escape)
 
 
-def _fail(command, message):
+_log = logging.getLogger("vit_mnist.cli")
+
+
+def _fail(message):
     "End the process with one line and status 2"
-    print(f"{command}: {one_line(message)}", file=sys.stderr)
+    _log.error("%s", message)
     sys.exit(2)
 
 # %% ../nbs/90_cli.ipynb #444fbd29
+_LOG_LEVEL = (
+    f"how much is said beside the results: {', '.join(LEVELS)} (default: {LEVEL_VARIABLE}, info)"
+)
+
+
 def _spellings(action, own):
     "Prepare an option: hyphens, one word or more for a `list`, a word or none for a `Path`"
     if action.type is list:
@@ -60,7 +71,9 @@ def _parser(func):
     own = func.__code__.co_varnames[: func.__code__.co_argcount]
     for action in parser._actions[1:]:  # all but -h
         parser._option_string_actions |= _spellings(action, own)
-    parser.error = lambda message: _fail(func.__name__, f"{message}; see {func.__name__} --help")
+    parser.add_argument("--log-level", default=argparse.SUPPRESS, help=_LOG_LEVEL)
+    parser._option_string_actions["--log_level"] = parser._actions[-1]
+    parser.error = lambda message: _fail(f"{message}; see {func.__name__} --help")
     return parser
 
 # %% ../nbs/90_cli.ipynb #b6d0f3a5
@@ -74,6 +87,7 @@ def _options(func):
         if word.startswith("-"):
             check_name("option", word.partition("=")[0], known)
         parser.error(f"unexpected {word!r}")
+    show_logs(vars(options).pop("log_level", None), func.__name__)
     return {name: value for name, value in vars(options).items() if name not in internal}
 
 # %% ../nbs/90_cli.ipynb #c4a478cc
@@ -85,19 +99,18 @@ def _run(func):
         finally:
             sys.stdout.flush()
     except UserError as error:
-        _fail(func.__name__, error)
+        _fail(error)
     except BrokenPipeError:  # the program that read the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise  # PyTorch's own lack of memory is a RuntimeError
-        _fail(func.__name__, "there is not enough memory for this")
+        _fail("there is not enough memory for this")
     except OSError as error:
-        _fail(func.__name__, error)  # a full disk, say
+        _fail(error)  # a full disk, say
     except KeyboardInterrupt as error:
-        with suppress(OSError):  # after SIGHUP the terminal may be gone
-            print(f"{func.__name__}: {one_line(error) or 'stopped'}", file=sys.stderr)
+        _log.error("%s", one_line(error) or "stopped")
         sys.exit(getattr(error, "status", 130))
 
 # %% ../nbs/90_cli.ipynb #c947aedd
@@ -106,9 +119,6 @@ def command(
 ):  # `func`; called without arguments it reads the command line
     "Make a console script of `func`"
 
-    def show(message, *_):
-        print(f"{func.__name__}: {one_line(message)}", file=sys.stderr)
-
     @wraps(func)
     def main(*args, **kwargs):
         if args or kwargs:
@@ -116,8 +126,12 @@ def command(
         for stream in sys.stdout, sys.stderr:
             stream.reconfigure(errors="vit_mnist")  # a file's name need not be text
         logging.raiseExceptions = False  # nor fit in the log file of a library
-        warnings.showwarning = show
-        return _run(func)
+        warnings.showwarning = log_warning
+        show_logs("info", func.__name__)  # until the options are read
+        try:
+            return _run(func)
+        finally:
+            hide_logs()
 
     return main
 
@@ -137,6 +151,7 @@ def vit_mnist_data(
     samples: str = None,  # folder to write the first eight validation images to, as PNG files
 ):
     "Unpack or download a data set and show a summary"
+    _check_data(data)
     from vit_mnist.data import cache_root, load_data
 
     data = absolute_data(data)
@@ -185,6 +200,34 @@ def _given(**options):
         raise UserError(f"{forms} ({error})") from error
     return given
 
+# %% ../nbs/90_cli.ipynb #479e9af1
+_DATA = (  # the names in `DATASETS`
+    *("mnist", "fashionmnist", "kmnist", "qmnist", "emnist-balanced", "emnist-byclass"),
+    *("emnist-bymerge", "emnist-digits", "emnist-letters", "emnist-mnist"),
+)
+_KINDS = "folder", "csv", "npz"  # those in `SOURCES`
+_METHODS = (  # those in `METHODS`
+    *("random", "centre", "ink", "attention", "value_attention", "grad_attention", "rollout"),
+    *("relevance", "grad_rollout", "legrad", "gradient", "input_x_gradient"),
+    *("integrated_gradients", "gradcam", "occlusion"),
+)
+
+
+def _known(module, table, names):
+    "Return a table of a module where that is imported already, else the names in it"
+    return getattr(sys.modules.get(f"vit_mnist.{module}"), table, names)
+
+
+def _check_data(name):
+    "Raise `UserError` for an unknown data set or kind of files, without importing torch"
+    kind, colon, _ = name.partition(":")
+    if colon:
+        check_name("kind of files", kind, _known("own_data", "SOURCES", _KINDS))
+        return
+    name, known = name.lower(), _known("data", "DATASETS", _DATA)
+    if name.replace("-", "") not in known:
+        check_name("data set", name, known)
+
 # %% ../nbs/90_cli.ipynb #be77d82c
 def _start_settings(preset, file, resume, given):
     "Take the settings of a preset, a file or an earlier run, with those that were given instead"
@@ -194,6 +237,7 @@ def _start_settings(preset, file, resume, given):
         file = Path(resume) / "config.json"
     start = find_preset(preset, **given) if preset else read_settings(file) if file else Settings()
     settings = replace(start, **given)
+    _check_data(settings.data)
     from vit_mnist.zoo import known_models
 
     check_name("model", settings.model, known_models())  # torch is not needed to know it
@@ -232,6 +276,7 @@ def vit_mnist_train(
     tracking: str = "wandb",  # wandb (online when logged in, otherwise as files) or disabled
     preset: str = None,  # settings found by measuring: fast, explain or best
     settings: str = None,  # JSON file of settings to start from, for example a run's config.json
+    profile: bool = False,  # write where the time of a few steps goes: profile.csv, trace.json.gz
     *,
     model_args: str = None,  # arguments of the model, in place of its entry's: '{"depth": 2}'
     snapshots: str = None,  # steps at which to keep the weights, 0 is before the first: 0,100,500
@@ -244,10 +289,14 @@ def vit_mnist_train(
         check_run(chosen.start)
     if out:
         check_new(out)
-    from vit_mnist.training import train  # torch takes seconds that a mistake need not pay
+    if profile:  # PyTorch's profiler says more on standard error than a person wants to read
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from vit_mnist.training import LogFile, train  # torch takes seconds a mistake need not pay
+    from vit_mnist.callbacks import Profiler
 
     _check_start(chosen.start, given)
-    run = train(chosen, out, resume=resume, tracking=tracking, pictures=_pictures())
+    told = dict(resume=resume, tracking=tracking, pictures=_pictures())
+    run = train(chosen, out, [LogFile(), *([Profiler()] if profile else [])], **told)
     if run.main:
         accuracy, seconds = run.metrics["test_accuracy"], run.metrics["train_seconds"]
         print(
@@ -327,6 +376,8 @@ def vit_mnist_evaluate(
     if limit < 0:
         raise UserError(f"limit must be 0 for all images, or a number of images, not {limit}")
     check_run(run)
+    if data:
+        _check_data(data)
     if out:
         check_new(out)
     if report:
@@ -414,7 +465,7 @@ def vit_mnist_predict(
             line = _split_line(model, file, json, out) if split else None
             prediction = None if split else predict(model, file, trust)
         except UserError as error:
-            print(f"vit_mnist_predict: {error}", file=sys.stderr)
+            _log.error("%s", error)
             status = 1
         else:
             if not split:
@@ -472,13 +523,13 @@ def vit_mnist_explain(
 ):
     "Draw what speaks for the predicted class of each image, and for another class"
     check_run(run)
+    check_name("method", method, _known("explanation", "METHODS", _METHODS))
     _check_picture(out)
     from vit_mnist.core import save_picture
-    from vit_mnist.explanation import METHODS, plot_why
+    from vit_mnist.explanation import plot_why
     from vit_mnist.model import about
     from vit_mnist.runs import open_model
 
-    check_name("method", method, METHODS)
     model, digits = open_model(run), _read_digits(images)
     classes, other = list(about(model).classes), None
     if target is not None:
@@ -571,3 +622,84 @@ def vit_mnist_export(
     if quantise:
         quantise_onnx(out, small)
         _compare(run, [out, small])
+
+# %% ../nbs/90_cli.ipynb #457072ba
+def _window_line(drift, told, left_out):
+    "Say what was compared with what"
+    others = f"; {left_out:,} requests to other models left out" if left_out else ""
+    return f"{len(drift.window):,} requests compared with {told}{others}"
+
+
+@command
+def vit_mnist_drift(
+    log: str,  # what a service was asked: a file of SQLite, or postgresql+psycopg://...
+    against: str = None,  # the run that answered: folder, model.safetensors, or fast, explain, best
+    last: int = None,  # requests in the window, the newest (default: 1000; all with --since)
+    since: str = None,  # the window's beginning: 6h or 7d ago, or 2026-11-28T06:00
+    report: str = None,  # page to write, a file that ends in .html, and its numbers as .json
+    level: float = 0.01,  # chance of a false alarm, from 0.001 to 0.2
+):
+    "Say whether requests look like the training data; status 0 if so, 1 for drift, 2 for a mistake"
+    if against is None:
+        raise UserError("name the run that answered: --against RUN")
+    check_run(against)
+    if report is not None:
+        check_page(report)
+    from vit_mnist.watch import RequestLog, model_id
+
+    requests, name = RequestLog(log, create=False), model_id(against)
+    from vit_mnist.drift import check_level, drift_report, find_drift, parse_since
+    from vit_mnist.drift import read_window, reference_for
+
+    check_level(level)
+    begin = None if since is None else parse_since(since)
+    last = 1000 if last is None and since is None else last
+    window, left_out = read_window(requests, name, last, begin)
+    reference, told = reference_for(against)
+    drift = find_drift(window, reference, level)
+    line = _window_line(drift, told, left_out)
+    print(f"{line}\n{drift}")
+    if report is not None:
+        drift_report(drift, f"{line}.").save(Path(report))
+        print(f"the report is in {printable(report)}")
+    return int(drift.alarm)
+
+# %% ../nbs/90_cli.ipynb #28cd4716
+def _check_serving():
+    "Raise `UserError` where the packages of a service are missing"
+    needed = "fastapi", "uvicorn", "onnxruntime", "python_multipart", "prometheus_client"
+    missing = [name for name in (*needed, "pydantic_settings") if find_spec(name) is None]
+    if missing:
+        cure = 'pip install "vit_mnist[serve]"'
+        raise UserError(f"a service needs {' and '.join(missing)}: {cure}")
+
+
+@command
+def vit_mnist_serve(
+    run: str,  # run folder, weights of the package: fast, explain, best, or a packed folder
+    pack: str = None,  # only pack what is served into this new folder, and end
+    host: str = None,  # address to listen on; 0.0.0.0: other machines, too (default: 127.0.0.1)
+    port: int = None,  # port to listen on, 0 for any (default: 8000)
+    watch: str = None,  # log of requests: file or postgresql+psycopg://... (default: none)
+    max_body: int = None,  # bytes of a request's body (default: 16777216)
+    max_files: int = None,  # images in a request (default: 256)
+    max_pixels: int = None,  # of all images of a request (default: 50000000)
+    max_requests: int = None,  # in flight; more are told to come again (default: 256)
+    max_waiting: int = None,  # bytes of all bodies in flight (default: 134217728)
+    max_batch: int = None,  # images in a batch (default: 64)
+    body_seconds: float = None,  # for a body to arrive (default: 10)
+    stop_seconds: float = None,  # that open connections have at the end (default: 2)
+):
+    "Answer by HTTP: which digit an image shows, how sure that is and why"
+    limits = dict(max_body=max_body, max_files=max_files, max_pixels=max_pixels)
+    limits |= dict(max_requests=max_requests, max_waiting=max_waiting, max_batch=max_batch)
+    times = dict(body_seconds=body_seconds, stop_seconds=stop_seconds)
+    _check_serving()
+    from vit_mnist import serving
+
+    if pack:
+        print(f"{printable(serving.pack_model(run, pack))} holds what is served")
+        return
+    given = dict(host=host, port=port, watch=watch, **limits, **times)
+    settings = serving.read_serve_settings(**given)
+    serving.serve(serving.find_pack(run), settings)

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['figure', 'in_notebook', 'is_watched', 'progress_bar', 'readable', 'printable', 'one_line', 'as_label', 'UserError',
            'check_name', 'retry_refused', 'write_atomic', 'to_json', 'write_json', 'save_picture', 'check_page',
-           'check_file', 'read_file', 'absolute_data', 'sha256', 'derive_seed', 'make_generator', 'seed_generators',
-           'fork_rng', 'LazyPackage', 'import_submodule', 'moved', 'renamed_parameters', 'read_comments',
-           'describe_parameters']
+           'check_file', 'read_file', 'absolute_data', 'cache_root', 'sha256', 'derive_seed', 'make_generator',
+           'seed_generators', 'fork_rng', 'LazyPackage', 'import_submodule', 'open_onnx', 'timed_part', 'moved',
+           'renamed_parameters', 'read_comments', 'describe_parameters']
 
 # %% ../nbs/00_core.ipynb #905b1fc2
 import errno, hashlib, json, math, os, re, stat, sys, time, uuid, warnings, zlib
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
@@ -160,7 +160,7 @@ def retry_refused(
 
 # %% ../nbs/00_core.ipynb #d23b171c
 def write_atomic(
-    path: Path,  # the file, created or replaced; missing folders are made
+    path: Path | str,  # the file, created or replaced; missing folders are made
     content: bytes,  # the whole of it
 ):
     "Write a file whole or not at all"
@@ -195,7 +195,7 @@ def to_json(
 
 
 def write_json(
-    path: Path,  # the file
+    path: Path | str,  # the file
     value,  # numbers, texts, lists and dicts
 ):
     "Write a value as indented JSON"
@@ -204,7 +204,7 @@ def write_json(
 # %% ../nbs/00_core.ipynb #db86f7d0
 def save_picture(
     fig,  # a matplotlib figure
-    path: Path,  # ends in .png, .svg or .pdf
+    path: Path | str,  # ends in .png, .svg or .pdf
 ):
     "Write a figure to a file, PNG with 150 dots an inch"
     buffer = BytesIO()
@@ -213,7 +213,7 @@ def save_picture(
 
 # %% ../nbs/00_core.ipynb #f6a80656
 def check_page(
-    path: Path,  # a file that is to be written
+    path: Path | str,  # a file that is to be written
 ):
     "Raise `UserError` unless a page can get this name, and a file `.json` the one beside it"
     path = Path(path)
@@ -254,6 +254,18 @@ def absolute_data(
     "Return the name of a data set with its path absolute, so that it is found from anywhere"
     kind, _, path = name.partition(":")
     return f"{kind}:{os.path.abspath(os.path.expanduser(path))}" if path else name
+
+# %% ../nbs/00_core.ipynb #f3124600
+def cache_root() -> Path:  # `VIT_MNIST_HOME` if that is set, else the platform's cache folder
+    "Return the folder that keeps data sets, and models packed for a service"
+    from platformdirs import user_cache_path
+
+    home = os.environ.get("VIT_MNIST_HOME")
+    try:
+        return Path(home).expanduser() if home else user_cache_path("vit_mnist", appauthor=False)
+    except RuntimeError as error:  # in a container, say, for a user that it does not know
+        why = "you have no home folder to keep MNIST in"
+        raise UserError(f"{why}; set VIT_MNIST_HOME to a folder you can write to") from error
 
 # %% ../nbs/00_core.ipynb #bbb12d71
 def sha256(
@@ -339,7 +351,31 @@ def import_submodule(
                 setattr(sys.modules[parent], child, module)
     return import_module(name)
 
+# %% ../nbs/00_core.ipynb #4788b3a0
+def open_onnx(
+    content,  # path of an ONNX file, or its bytes
+):  # an `onnxruntime.InferenceSession`
+    "Open an ONNX file in one thread; raise `UserError` where that fails"
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    try:
+        return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for each kind of damage
+        raise UserError(f"onnxruntime can't open the file: {one_line(error)[:200]}") from error
+
 # %% ../nbs/00_core.ipynb #f807e0b2
+def timed_part(
+    name: str,  # of what is done inside: "forward", "augment" ...
+):  # a context
+    "Give a part of a training step a name in a profile; free where none is taken"
+    profiler = sys.modules.get("torch.autograd.profiler")
+    if profiler is None or not profiler._is_profiler_enabled:
+        return nullcontext()
+    return profiler.record_function(name)
+
+
 def moved(
     module: str,  # the module in which the old names were
     **places: str,  # old name = "module.new_name", where the object is now

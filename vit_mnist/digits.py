@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'MIN_SIDE', 'WORKING_SIDE', 'MAX_SCANS', 'MAX_PARTS', 'SUFFIXES', 'prepare_digit',
-           'read_image', 'read_digit', 'FoundDigit', 'ways_to_read', 'find_digits', 'image_files']
+           'count_pixels', 'read_image', 'digit_pixels', 'read_digit', 'FoundDigit', 'ways_to_read', 'find_digits',
+           'image_files']
 
 # %% ../nbs/13_digits.ipynb #50307c5e
 import glob, os, stat, sys, warnings
@@ -13,16 +14,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-import numpy as np, torch
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from .core import UserError, describe_parameters, printable
 from .photos import find_ink, find_ways
 
 # %% ../nbs/13_digits.ipynb #1286e4ef
-_BRIGHTNESS = np.float32([0.299, 0.587, 0.114])  # of red, green and blue
+_BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue
 
 
 def _opaque(image):
@@ -160,14 +161,21 @@ def _like_mnist(ink):
     top, left = _start(small, 0), _start(small, 1)
     digit = np.zeros((28, 28), np.float32)
     digit[top : top + height, left : left + width] = small / small.max()
-    return torch.from_numpy((digit * 255).round().astype(np.uint8))[None]
+    return (digit * 255).round().astype(np.uint8)[None]
+
+
+def _as_tensor(digit):
+    "Return a digit as a tensor; who only reads digits needs no torch"
+    import torch
+
+    return torch.from_numpy(digit)
 
 
 def prepare_digit(
     image,  # PIL image, array or tensor of any size, gray or colour, light on dark or dark on light
-) -> Tensor:  # `uint8`, ink 255 on 0, `[1, 28, 28]`
+):  # a tensor, `uint8`, ink 255 on 0, `[1, 28, 28]`
     "Make a foreign image like MNIST's; raise `UserError` where there is no ink"
-    return _like_mnist(_digit_ink(*_pixels(image)))
+    return _as_tensor(_like_mnist(_digit_ink(*_pixels(image))))
 
 # %% ../nbs/13_digits.ipynb #d437cb1a
 MAX_BYTES = 32 * 2**20  # of a file: any telephone's photograph
@@ -182,7 +190,9 @@ SUFFIXES = ".png .jpg .jpeg .webp .tif .tiff .heic .heif".split()  # looked for 
 def _content(source):
     "Read a file, or standard input; raise `UserError` where it is empty, too long or no file"
     try:
-        if source == "-":
+        if isinstance(source, bytes):
+            content = source
+        elif source == "-":
             content = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             status = os.stat(source)
@@ -270,8 +280,8 @@ def _formats(content):
     return kinds
 
 
-def _decode(content):
-    "Decode to at most some 2,000 pixels a side, upright; raise `UserError` for a wrong size"
+def _open(content):
+    "Open an image and decode nothing yet; raise `UserError` for a wrong size"
     _check_parts(content)
     _check_tiff(content)
     image = Image.open(BytesIO(content), formats=_formats(content))
@@ -283,6 +293,13 @@ def _decode(content):
         raise Image.DecompressionBombError
     if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MAX_SCANS:
         raise UserError("a JPEG of suspiciously many passes")
+    return image
+
+
+def _decode(content):
+    "Decode to at most some 2,000 pixels a side, upright; raise `UserError` for a wrong size"
+    image = _open(content)
+    width, height = image.size
     # a JPEG can be decoded at an eighth of its size; others can't
     image.draft(None, (WORKING_SIDE, WORKING_SIDE))
     if image.mode in ("P", "PA"):
@@ -296,7 +313,8 @@ def _decode(content):
 @contextmanager
 def _named(source):
     "Make every error one line that names the file"
-    name = "standard input" if source == "-" else printable(source)
+    name = printable(source) if isinstance(source, (str, os.PathLike)) else "the image"
+    name = "standard input" if name == "-" else name
     try:
         yield
     except UserError as error:
@@ -310,8 +328,18 @@ def _named(source):
         raise UserError(f"{name}: damaged ({str(error) or type(error).__name__})") from error
 
 
+def count_pixels(
+    source,  # as `read_image` takes it
+) -> int:  # of the whole file, which is not decoded
+    "Count the pixels of an image file; raise `UserError` where it can't be one"
+    with _named(source), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        width, height = _open(_content(source)).size
+    return width * height
+
+
 def read_image(
-    source,  # path of a PNG, JPEG, WebP, TIFF, GIF or HEIC file, or "-" for standard input
+    source,  # a PNG, JPEG, WebP, TIFF, GIF or HEIC file: path, "-" for standard input, or bytes
 ) -> tuple:  # upright PIL image, and how many pixels of the file are one of its own
     "Read an image file from outside, within limits; raise `UserError` that says which and why"
     with _named(source), warnings.catch_warnings():
@@ -319,9 +347,19 @@ def read_image(
         return _decode(_content(source))
 
 
+def digit_pixels(
+    source,  # as `read_image` takes it, or what that returns, or an array of pixels of any size
+) -> np.ndarray:  # `uint8`, ink 255 on 0, `[1, 28, 28]`
+    "Read a digit as `read_digit` does, for those who have no torch"
+    opened = isinstance(source, (np.ndarray, Image.Image))
+    image = source if opened else read_image(source)[0]
+    with _named(source):
+        return _like_mnist(_digit_ink(*_pixels(image)))
+
+
 def read_digit(
-    source,  # path of a PNG, JPEG, WebP, TIFF, GIF or HEIC file, or "-" for standard input
-) -> Tensor:  # `uint8`, ink 255 on 0, `[1, 28, 28]`
+    source,  # as `read_image` takes it
+):  # a tensor, `uint8`, ink 255 on 0, `[1, 28, 28]`
     "Read a digit from an image file, within limits; raise `UserError` that says which and why"
     image, _ = read_image(source)
     with _named(source):
@@ -332,7 +370,7 @@ def read_digit(
 class FoundDigit:
     "Keep a digit that was found in a larger picture, and where"
 
-    image: Tensor  # `uint8`, ink 255 on 0, `[1, 28, 28]`
+    image: Any  # a tensor, `uint8`, ink 255 on 0, `[1, 28, 28]`
     box: tuple  # left, top, right, bottom, pixels of the picture it was found in
 
 
@@ -340,7 +378,7 @@ def _found_ways(image, scale=1):
     "Return, for each part of a picture in reading order, the ways to read it, the likeliest first"
 
     def digit(ink, box):
-        return FoundDigit(_like_mnist(ink), tuple(round(scale * side) for side in box))
+        return FoundDigit(_as_tensor(_like_mnist(ink)), tuple(round(scale * side) for side in box))
 
     if found := find_ways(*_pixels(image)):
         return [[[digit(*piece) for piece in way] for way in ways] for ways in found]

@@ -218,7 +218,7 @@ def metrics(self: Evaluation) -> dict:  # for JSON
 @patch
 def save(
     self: Evaluation,
-    folder: Path,  # made if need be; files of an earlier evaluation are replaced
+    folder: Path | str,  # made if need be; files of an earlier evaluation are replaced
 ):
     "Write `metrics.json`, `confusion.png` and `mistakes.png`; raise `UserError` where it may not"
     folder = Path(folder)

@@ -89,7 +89,7 @@ def list_changes(
     apart: Tensor,  # from `key_changes` or `query_changes`
     shape: tuple,  # height and width of the image, pixels
     least: float,  # below it nothing changed
-) -> list:  # a `Change` for each point; None where it can't be told or nothing changed
+) -> list | None:  # a `Change` for each point; None where it can't be told or nothing changed
     "Collect what changed strongly at each point"
     most = apart.amax((1, 2), keepdim=True)
     if not apart.isfinite().all() or (most < least).any():
@@ -204,7 +204,7 @@ def find_tokens(
     shape: tuple,  # height and width of the image, pixels
     likely=(),  # arrangements to try first, those of layers before
     heads: int = None,  # of the layer, where it says so
-) -> Tokens:  # None where none fits, or several do
+) -> Tokens | None:  # None where none fits, or several do
     "Find the arrangement that fits; of several the one whose cells are squares"
     if changes is None:
         return None
@@ -404,7 +404,7 @@ def inside(
     "Return the model inside wrappers"
     model = unwrapped(model)
     while isinstance(vars(model).get("about"), About):
-        model = unwrapped(model.model)
+        model = unwrapped(model.get_submodule("model"))
     return model
 
 

@@ -156,7 +156,7 @@ def explain(
     batch_size: int = 100,  # images in a batch
     seed: int = 0,  # decides random numbers, where a method draws any
     **options,  # of the method
-) -> Tensor:  # maps, `[n, height, width]`; with `tokens` also on the method's own grid
+) -> Tensor | tuple:  # maps, `[n, height, width]`; with `tokens` also on the method's own grid
     "Map what speaks for a class; raise `UserError` where the method does not fit the model"
     chosen = METHODS[check_name("method", method, METHODS)]
     _check_options(chosen, options)
@@ -199,7 +199,7 @@ def draw_attribution(
     attribution = attribution.detach().cpu().float()
     signed = attribution.min() < 0
     most = attribution.abs().max() if signed else None
-    style = dict(cmap="PuOr_r" if signed else "cividis", vmin=most and -most, vmax=most)
+    style: dict = dict(cmap="PuOr_r" if signed else "cividis", vmin=most and -most, vmax=most)
     draw_over(axis, attribution, image, known, colour="black" if signed else "white", **style)
     axis.axis("off")
 

@@ -267,7 +267,7 @@ def _held(self: AttentionExplorer):
 
 # %% ../nbs/71_explorer.ipynb #f381a4e1
 @patch(as_prop=True)
-def probs(self: AttentionExplorer) -> Tensor:  # `[classes]`; None where there are no logits
+def probs(self: AttentionExplorer) -> Tensor | None:  # `[classes]`; None where there are no logits
     "Compute the probability of each class"
     found = self.result(self.image, self.step, self.off)[0]["probs"]
     return None if found is None else torch.tensor(found)
@@ -507,7 +507,7 @@ def html(
 @patch
 def save(
     self: AttentionExplorer,
-    path: Path,  # HTML file, created or replaced
+    path: Path | str,  # HTML file, created or replaced
     images: int = None,  # how many of them go along, the first ones; default: what fits in 4 MB
     steps: bool = False,  # with all snapshots; each adds to the page what its images take
     live: bool = False,  # with the model in place of results: the page computes by itself

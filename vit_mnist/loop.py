@@ -19,6 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor, nn
 
 from .core import UserError, derive_seed, renamed_parameters, seed_generators
+from .core import timed_part
 from .core import describe_parameters
 from .data import DataSet, Split, batches
 from .augment import Augment
@@ -132,14 +133,14 @@ def find_processes(
     precision: str = "fp32",  # of the run, as its settings say
 ) -> tuple:  # an `Accelerator`, or what stands in for it, and this process's device
     "Find the processes that train together; raise `UserError` where they can't"
-    device, world = pick_device(device), count_processes()
-    check_accelerate(device, precision)
+    own, world = pick_device(device), count_processes()
+    check_accelerate(own, precision)
     if world == 1:
-        return OneProcess(device), device
+        return OneProcess(own), own
     there, rank = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
-    if device.type == "cuda" and rank >= there:
+    if own.type == "cuda" and rank >= there:
         raise UserError(f"a GPU for each process is needed here, and there are {there}")
-    options = dict(cpu=device.type == "cpu", device_placement=False, mixed_precision="no")
+    options = dict(cpu=own.type == "cpu", device_placement=False, mixed_precision="no")
     try:
         accelerator = Accelerator(**options)
     except (ValueError, RuntimeError) as error:
@@ -175,13 +176,14 @@ def loss_and_accuracy(
     part = replace(split, images=split.images[rank::world], labels=split.labels[rank::world])
     if world > 1:  # running statistics, if there are any, as the first process has them
         broadcast(list(model.buffers()))
-    loss, correct = 0.0, 0
+    losses, hits = [], []  # on the device: read once, at the end
     with eval_mode(model), torch.inference_mode():
         for images, labels in batches(part, batch_size) if len(part) else ():
             logits = model(model_input(model, images))
             labels = labels.to(logits.device)
-            loss += F.cross_entropy(logits, labels, reduction="sum").item()
-            correct += (logits.argmax(1) == labels).sum().item()
+            losses.append(F.cross_entropy(logits, labels, reduction="sum"))
+            hits.append((logits.argmax(1) == labels).sum())
+    loss, correct = (sum(torch.stack(each).tolist()) if each else 0 for each in (losses, hits))
     if world > 1:
         sums = torch.tensor([loss, correct], dtype=torch.float64, device=accelerator.device)
         loss, correct = accelerator.reduce(sums).tolist()
@@ -197,7 +199,7 @@ def _smoothed_loss(run, forward, images, labels):
 
 
 def train_step(
-    run: Run,  # where it stands; its loss and gradient norm become those of this step
+    run: Run,  # where it stands; its loss becomes that of this step
     forward,  # the model, or what Accelerate or torch.compile made of it
     images: Tensor,  # this process's share of the batch, `uint8`, `[n, 1, 28, 28]`
     labels: Tensor,  # of these images, `[n]`
@@ -205,22 +207,27 @@ def train_step(
 ):
     "Take one optimizer step"
     s, run.loss = run.settings, torch.zeros((), device=labels.device)
+    for optimizer in run.optimizers:
+        optimizer.zero_grad()  # only now: until here, callbacks may read the gradients
+    run.grad_norm = None
     parts = list(zip(images.chunk(s.accumulate), labels.chunk(s.accumulate)))
     for i, part in enumerate(parts):
         last, share = i == len(parts) - 1, len(part[0]) / len(images)
         with nullcontext() if last else run.accelerator.no_sync(forward):
-            loss = _smoothed_loss(run, forward, *part) * (weight * share)
-            loss.backward()
+            with timed_part("forward"):
+                loss = _smoothed_loss(run, forward, *part) * (weight * share)
+            with timed_part("backward"):
+                loss.backward()
         run.loss += loss.detach()
     if run.accelerator.num_processes > 1:
         run.loss = run.accelerator.reduce(run.loss, "mean")
-    parameters = [p for p in run.model.parameters() if p.grad is not None]
-    run.grad_norm = nn.utils.get_total_norm([p.grad for p in parameters])
     if s.clip_norm:
-        nn.utils.clip_grads_with_norm_(parameters, s.clip_norm, run.grad_norm)
-    for optimizer in run.optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
+        with timed_part("gradient norm"):
+            parameters = [p for p in run.model.parameters() if p.grad is not None]
+            nn.utils.clip_grads_with_norm_(parameters, s.clip_norm, run.grad_norm)
+    with timed_part("optimizer"):
+        for optimizer in run.optimizers:
+            optimizer.step()
 
 # %% ../nbs/34_loop.ipynb #5e9b8801
 def train_epoch(
@@ -468,6 +475,7 @@ def _train(model, train, valid, s, callbacks, folder):
         raise
     finally:
         run.model.eval()
+        run.model.zero_grad()  # nobody reads the last step's gradients any more
         _leave(run, failed)
     return run
 
@@ -497,7 +505,7 @@ def fit(
     valid: Split = None,  # measured on after each epoch; none by default
     settings: Training = Training(),  # how the model learns
     callbacks=(),  # `Callback` objects, beside those that the settings ask for
-    folder: Path = None,  # of the run's files, for the callbacks
+    folder: Path | str | None = None,  # of the run's files, for the callbacks
 ) -> Run:
     "Train `model` on `train`, and measure it on `valid` after each epoch"
     s = settings.training() if isinstance(settings, Settings) else settings

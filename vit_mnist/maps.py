@@ -309,7 +309,7 @@ def check_target(
     n: int,  # images
     classes: int = None,  # of the model, where their number is known
     name: str = "target",  # of the parameter, for the message
-) -> Tensor:  # `int64`, `[n]`; None for None
+) -> Tensor | None:  # `int64`, `[n]`; None for None
     "Return the target class of each image; raise `UserError` for what is no class"
     if target is None:
         return None

@@ -366,8 +366,8 @@ def about(
         named = f"; load_pretrained({model!r}) may be meant" if isinstance(model, str) else ""
         raise UserError(f"a model is a torch module, not {type(model).__name__}{named}")
     model = unwrapped(model)
-    if isinstance(getattr(model, "about", None), About):
-        return model.about  # a wrapper that knows its model
+    if isinstance(known := getattr(model, "about", None), About):
+        return known  # a wrapper that knows its model
     spec = getattr(model, "spec", None)
     if not isinstance(spec, Spec):
         return _about_own(model)
@@ -515,7 +515,7 @@ def model_input(
 # %% ../nbs/27_model.ipynb #be1a54b2
 def logits_of(
     output,  # what a model returned
-) -> Tensor:  # `[n, outputs]`; None where there are no logits
+) -> Tensor | None:  # `[n, outputs]`; None where there are no logits
     "Find the logits: the output itself, its `logits`, or the first of a tuple"
     if isinstance(output, dict):
         output = output.get("logits")
@@ -710,13 +710,13 @@ def safetensors_bytes(
 # %% ../nbs/27_model.ipynb #72a0720c
 def save_model(
     model: nn.Module,  # made by `create_model`
-    path: Path,  # file to write, usually `model.safetensors`
+    path: Path | str,  # file to write, usually `model.safetensors`
 ):
     "Write weights, architecture and normalisation to one file, whole or not at all"
-    if not isinstance(vars(model).get("spec"), Spec):
+    if not isinstance(spec := vars(model).get("spec"), Spec):
         message = "only a model made by create_model can be saved: its file says how to build it"
         raise UserError(message)
-    tensors, spec = model.state_dict(), model.spec
+    tensors = model.state_dict()
     built = create_model(spec.name, seed=0, **spec.args).state_dict()
     if {key: t.shape for key, t in tensors.items()} != {key: t.shape for key, t in built.items()}:
         cure = "undo what was changed, for example merge adapters into the weights"
@@ -777,7 +777,7 @@ def _fill(model, tensors, path):
 
 
 def load_model(
-    path: Path,  # file written by `save_model`, or a folder that holds `model.safetensors`
+    path: Path | str,  # file written by `save_model`, or a folder that holds `model.safetensors`
 ) -> nn.Module:  # in eval mode, on the CPU
     "Load a saved model; raise `UserError` for a file that is missing, damaged or contradictory"
     path = Path(path)

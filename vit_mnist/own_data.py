@@ -82,11 +82,11 @@ def make_data(
     seed: int = 0,  # decides the split where parts are missing, and the order of training images
 ) -> DataSet:
     "Make a data set of what was read; raise `UserError` where it is no data to train on"
-    splits = _divide(_as_splits(path, parts), valid_size, seed)
-    mean, std = pixel_stats(splits[0].images)
+    train, valid, test = _divide(_as_splits(path, parts), valid_size, seed)
+    mean, std = pixel_stats(train.images)
     if not std:
         raise UserError(f"{path}: all pixels are the same; there is nothing to learn")
-    return DataSet(f"{kind}:{printable(path.name, 80)}", *splits, mean, std)
+    return DataSet(f"{kind}:{printable(path.name, 80)}", train, valid, test, mean, std)
 
 # %% ../nbs/14_own_data.ipynb #3397ba2c
 PARTS = {  # what the folder, or the file, of a part may be called

@@ -28,7 +28,7 @@ _ABOUT = (
 
 def page_data(
     model: nn.Module,  # a plain `vit`
-    run: Path = None,  # folder of a training run with snapshots, for the panel of training
+    run: Path | str | None = None,  # folder of a run with snapshots, for the panel of training
     half: bool = False,  # weights in float16: half the bytes
 ) -> dict:  # what JSON can hold
     "Collect the data of a page to draw on; raise `UserError` for another model"
@@ -59,9 +59,9 @@ def vit_page_html(
 # %% ../nbs/75_page.ipynb #a689741f
 def draw_page(
     model: nn.Module,  # a plain `vit`
-    path: Path,  # HTML file, created or replaced
+    path: Path | str,  # HTML file, created or replaced
     title: str = "Draw a digit and watch a Vision Transformer think",
-    run: Path = None,  # folder of a training run with snapshots: adds the panel of training
+    run: Path | str | None = None,  # folder of a run with snapshots: adds the panel of training
     half: bool = False,  # weights in float16: half the bytes
 ) -> Path:
     "Write one file to draw on, that works anywhere, with the model in it"
@@ -94,7 +94,7 @@ class LivePage:
 
 def live_page(
     model: nn.Module,  # a plain `vit`
-    run: Path = None,  # folder of a training run with snapshots
+    run: Path | str | None = None,  # folder of a training run with snapshots
 ) -> LivePage:
     "Show the page to draw on, with weights in float16"
     picture = _picture(model)

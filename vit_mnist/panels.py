@@ -41,7 +41,7 @@ def panel_html(
 # %% ../nbs/74_panels.ipynb #3f0f2d8c
 def faithfulness_facts(
     method: str = "occlusion",  # one of `list_methods()`
-) -> dict:  # for the page: means with intervals; None if it was not measured
+) -> dict | None:  # for the page: means with intervals; None if it was not measured
     "Collect what `benchmarks/trust.py` measured of a method on the preset `explain`, black fill"
     found, seeds = {}, set()
     path = files("vit_mnist") / "pretrained" / "faithfulness.csv"
@@ -71,7 +71,7 @@ def _packed(model):
 
 
 def snapshots_of(
-    run: Path,  # folder of a training run with snapshots, of a plain `vit`
+    run: Path | str,  # folder of a training run with snapshots, of a plain `vit`
     most: int = 12,  # how many of them go along, the first and the last among them
 ) -> dict:  # what JSON can hold: "note" and "steps", each with its "step" and "weights"
     "Collect the snapshots of a run for the page; raise `UserError` for a run without"
@@ -86,7 +86,7 @@ def snapshots_of(
 
 # %% ../nbs/74_panels.ipynb #3b86a5eb
 def panels_data(
-    run: Path = None,  # folder of a run with snapshots; or address of a JSON file of `snapshots_of`
+    run: Path | str | None = None,  # folder of a run with snapshots, or address of their JSON
 ) -> dict:  # what JSON can hold
     "Collect what panels need beside the model"
     beside = run is not None and str(run).endswith(".json")  # loaded when a visitor asks for it

@@ -55,8 +55,10 @@ def _without_noise(gray):
 
 # %% ../nbs/12_photos.ipynb #98f41db7
 def _window(gray, share=0.35):
-    "Return an odd number of pixels: wider than a stroke, if that is a share of the shorter side"
-    return max(9, round(share * min(gray.shape))) | 1
+    "Return an odd number of pixels: wider than a stroke, if that is a share of a side"
+    height, width = gray.shape  # of the shorter one; but the stroke of a tall 1 may fill its width
+    side = height if height > 1.6 * width else min(height, width)
+    return max(9, round(share * side)) | 1
 
 
 def _strength(gray):

@@ -511,7 +511,7 @@ def first_layers(
         module = module._modules[path.pop(0)]
     if not path:
         return module[:depth]
-    shorter = first_layers(module._modules[path[0]], path[1:], depth)
+    shorter = first_layers(module.get_submodule(path[0]), path[1:], depth)
     short = copy.copy(module)
     vars(short)["_modules"] = {**module._modules, path[0]: shorter}
     return short
@@ -524,7 +524,7 @@ def logit_lens(
     "Compute the answer after each layer; raise `UserError` where layers can't be left out"
     known, whole = about(model), as_classifier(model)
     name, x = layer_list(whole), known.takes(images)
-    path, layers = name.split("."), len(whole.get_submodule(name))
+    path, layers = name.split("."), len(whole.get_submodule(name)._modules)
     with eval_mode(whole), torch.no_grad():
         check_logits(whole(x[:1]), known)
         try:

@@ -170,8 +170,8 @@ def plot_found(
 # %% ../nbs/66_prediction.ipynb #e4868051
 def predict_csv(
     model: nn.Module,  # returns logits
-    path: Path,  # a CSV file of pixels, as `read_pixels` takes it
-    out: Path,  # the CSV file of answers, written whole or not at all; replaced if there
+    path: Path | str,  # a CSV file of pixels, as `read_pixels` takes it
+    out: Path | str,  # the CSV file of answers, written whole or not at all; replaced if there
 ) -> int:  # how many images there were
     "Write the class of each image in a CSV of pixels as Kaggle takes it, `ImageId,Label`"
     if os.path.realpath(path) == os.path.realpath(out):

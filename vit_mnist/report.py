@@ -95,7 +95,7 @@ class Subject:
     "Hold what a report is about"
 
     model: nn.Module
-    data: DataSet  # None where only a split is known
+    data: DataSet | None  # None where only a split is known
     evaluation: Evaluation  # of the images it is measured on
     n: int  # images for what is measured many times
     seed: int  # decides what is random
@@ -451,7 +451,7 @@ def _describe(model, split, data, title):
 def report(
     model: nn.Module,  # any that takes digits and returns logits; left as it was
     data,  # a `DataSet`, whose test images are measured, or a `Split`
-    path: Path = None,  # write it there, too: a file that ends in .html, and .json beside it
+    path: Path | str | None = None,  # write it there, too: FILE.html, and FILE.json beside it
     n: int = 500,  # images for what is measured many times
     seed: int = 0,  # decides what is random
     title: str = None,  # of the page; default: model and data

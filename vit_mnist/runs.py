@@ -70,7 +70,7 @@ def _matches(row, where):
 
 
 def list_runs(
-    folder: Path = None,  # where the run folders are; default: `runs_folder()`
+    folder: Path | str | None = None,  # where the run folders are; default: `runs_folder()`
     sort: str = "valid_accuracy",  # column to sort by; best, that is highest, first
     ascending: bool = False,  # lowest first
     **where,  # setting or metric: the value it must have, or a pattern: `model="*vit"`
@@ -134,8 +134,9 @@ def open_data(
         raise UserError(f"{error}; {moved}") from error
     same = ":" not in own and data.name in (own.lower(), own.lower().replace("-", ""))
     same = same or absolute_data(name or own) == absolute_data(own)
-    limited = same and type(limit) is int and limit > 0
-    return replace(data, train=data.train.take(limit)) if limited else data
+    if same and type(limit) is int and limit > 0:
+        return replace(data, train=data.train.take(limit))
+    return data
 
 # %% ../nbs/61_runs.ipynb #88da799a
 __getattr__ = moved(__name__, is_shipped="vit_mnist.runs.is_pretrained")  # for one version

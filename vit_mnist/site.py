@@ -502,7 +502,9 @@ class DescribedElements:
             if "text/html" in data:
                 words = html.escape(said.strip("\"' "))
                 alt = re.compile(r"(?<=<img alt=\")[^\"]*")
-                data["text/html"] = alt.sub(lambda _: words, "".join(data["text/html"]), count=1)
+                data["text/html"] = alt.sub(
+                    lambda _, words=words: words, "".join(data["text/html"]), count=1
+                )
 
 # %% ../nbs/92_site.ipynb #c619305b
 describe_parameters(globals())

@@ -163,7 +163,7 @@ def make_strangers(
 # %% ../nbs/63_trust.ipynb #b63e000d
 def head_of(
     model: nn.Module,  # any classifier
-) -> nn.Linear:  # None where it has none
+) -> nn.Linear | None:  # None where it has none
     "Return the last linear layer, which turns a token into logits"
     return next((m for m in reversed([*model.modules()]) if isinstance(m, nn.Linear)), None)
 
@@ -380,12 +380,17 @@ def _pixels(model, images):
 
 def _raw_parts(model, tensors, images):
     "Compute the scores of images, `[n, 4]` (or 3), each as it is"
-    logits, tokens = read_tokens(model, images)
+    pixels = _pixels(model, images).split(500) if "out.weight" in tensors else []
+    looks = [_looks(tensors, part) for part in pixels]
+    return _parts_of(tensors, *read_tokens(model, images), looks)
+
+
+def _parts_of(tensors, logits, tokens, looks):
+    "Put scores together: of what a model returned, and of looks where these are known"
     apart = torch.cdist(tokens @ tensors["whiten"].T, tensors["means"])
     parts = [_doubts(logits), apart.min(1).values.clamp(min=1e-6).log()[:, None]]
-    if "out.weight" in tensors:
-        pixels = _pixels(model, images).split(500)
-        parts.append(torch.cat([_looks(tensors, part) for part in pixels])[:, None])
+    if looks:
+        parts.append(torch.cat(looks)[:, None])
     return torch.cat(parts, 1)
 
 
@@ -541,7 +546,7 @@ def _package_looks():
 
 def load_trust(
     run,  # a loaded model, or what names one: folder, file, or weights of the package
-) -> Trust:  # None where none is stored, or one of other weights
+) -> Trust | None:  # None where none is stored, or one of other weights
     "Load what tells whether a model's answers are to be trusted"
     model = run if isinstance(run, nn.Module) else open_model(run)
     weights = getattr(about(model).model, "file", None)

@@ -29,7 +29,7 @@ class Entry:
     module: str  # what to import
     cls: str  # the class in that module
     sizes: dict  # constructor arguments for "tiny", "small" and "base", each a default
-    layout: Layout  # how its tokens lie; None: not known
+    layout: Layout | None  # how its tokens lie; None: not known
     paper: str = ""  # title
     link: str = ""  # where to read it
     note: str = ""  # what a user should know
@@ -367,7 +367,7 @@ add_model("t2t", "T2TViT", sizes(
 # %% ../nbs/25_zoo.ipynb #bc52017e
 # fmt: off
 _MAX_VIT_SIZES = per_size(dim=(16, 32, 48), depth=((1, 1), (1, 1), (1, 2)))
-_MAX_VIT = dict(
+_MAX_VIT: dict = dict(
     num_classes=10, channels=1, dim_head=16, window_size=4, mbconv_expansion_rate=2, dropout=0.0)
 add_model("crossformer", "CrossFormer", sizes(
     *per_size(dim=((32, 32, 32, 64), (32, 32, 64, 64), (32, 64, 128, 128)),
@@ -477,7 +477,7 @@ def find_untried(
     new = (path for path in sorted(folder.glob("[!_]*.py")) if path.stem not in known)
     entries = {}
     for stem, classes in ((path.stem, list(_classifiers(path))) for path in new):
-        facts = dict(paper="vit-pytorch", link=vit_pytorch_address(), note="untried")
+        facts: dict = dict(paper="vit-pytorch", link=vit_pytorch_address(), note="untried")
         for cls, names in classes:
             name = stem if len(classes) == 1 else f"{stem}_{cls}"
             args, rgb = _plain_sizes(names), "channels" not in names

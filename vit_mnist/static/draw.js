@@ -17,7 +17,7 @@ const STYLE = `
   [hidden] { display: none !important; }
   canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px;
     cursor: crosshair; touch-action: none; background: #fff; }
-  .row { display: flex; flex-wrap: wrap; gap: 6px; margin: 6px 0; }
+  .row { display: flex; flex-wrap: wrap; gap: 6px; margin: 6px 0; align-items: center; }
   button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 6px;
     padding: 3px 9px; min-height: 28px; cursor: pointer; }
   button:disabled { border-style: dashed; color: color-mix(in srgb, currentColor 72%, transparent); cursor: default; }
@@ -62,7 +62,7 @@ export class VitPad extends HTMLElement {
     this.attachShadow({ mode: "open" }).append(h("style", {}, STYLE), this.#canvas,
       h("div", { class: "row", role: "group", "aria-label": "Drawing" },
         button("undo", "Undo", () => this.undo()), button("clear", "Clear", () => this.clear()),
-        button("keep", "Keep as example", keep)),
+        button("keep", "Keep as example", keep), h("slot", { name: "row" })),
       h("p", {}, "Draw a digit. By keyboard: arrows move the pen, space puts it down or lifts it."));
     this.#canvas.addEventListener("pointerdown", (e) => this.#down(e));
     this.#canvas.addEventListener("pointermove", (e) => this.#move(e));

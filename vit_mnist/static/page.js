@@ -10,16 +10,18 @@ import { VitPad } from "./draw.js";
 import { VitAttention } from "./element.js";
 import { EXAMPLES } from "./examples.js";
 import { define } from "./meet.js";
-import { ModelSource } from "./model.js";
+import { ModelSource, shares } from "./model.js";
 import { PAGE_STYLE } from "./page_style.js";
 import { PANEL_STYLE } from "./panel_style.js";
 import { PANELS } from "./panels.js";
 import { copyPicture } from "./picture.js";
 import { decode, encode, fitState, panelPicture } from "./share.js";
 import { same } from "./state.js";
+import { mostOf } from "./tokens.js";
 import { isStill, transformImage } from "./transform.js";
 import { judge } from "./trust.js";
 import { walk } from "./walk.js";
+import { percent } from "./words.js";
 
 define("vit-attention", VitAttention);
 define("vit-pad", VitPad);
@@ -66,7 +68,9 @@ class VitPage extends HTMLElement {
 
   #build(data) {
     const p = this.#parts;
-    p.pad = h("vit-pad", { "data-part": "pad" });
+    // below the paper where the bars are out of sight; who hears the page hears the explorer say it
+    p.answer = h("strong", { slot: "row", class: "page-answer", "aria-hidden": "true", "data-control": "answer" });
+    p.pad = h("vit-pad", { "data-part": "pad" }, p.answer);
     p.pad.addEventListener("vit-drawing", () => this.#draw());
     const example = (strokes, digit) => h("button", { "data-example": digit, "aria-label": `Example: a ${digit}`,
       onclick: () => (p.pad.strokes = strokes) }, String(digit));
@@ -160,6 +164,7 @@ class VitPage extends HTMLElement {
     const verdict = view.pixels && this.#judge(view.whole, view.pixels);
     const doubt = !verdict || verdict.trusted ? "" : `Don't trust this answer: ${verdict.reason}. ${HOW}`;
     if (p.trust.textContent !== doubt) p.trust.textContent = doubt;
+    p.answer.textContent = view.pixels ? this.#short(view.result, doubt) : "";
     this.#panels.forEach(({ name }, i) => {
       p.tabs[i].setAttribute("aria-selected", name === panel);
       p.tabs[i].tabIndex = name === panel ? 0 : -1;
@@ -167,6 +172,12 @@ class VitPage extends HTMLElement {
     });
     this.#panels.find(({ name }) => name === panel)?.show(view);
     this.#walk.show(view);
+  }
+
+  // The answer in a word, on a phone: `7, 98 %`.
+  #short({ logits }, doubt) {
+    const probs = shares(logits), said = mostOf(probs);
+    return `${this.#host.model.classes[said]}, ${percent(probs[said])}${doubt && ", doubtful"}`;
   }
 
   // The part that the walk speaks of, here or in the explorer.

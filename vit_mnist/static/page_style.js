@@ -24,6 +24,8 @@ export const PAGE_STYLE = `
     font-size: 12.5px; }
   .page-examples span { grid-column: 1 / -1; color: var(--quiet); }
   .page-examples button { padding: 0; }
+  .page-answer { margin-left: auto; font-size: 16px; }
+  @media (min-width: 520px) { .page-answer { display: none; } } /* the bars stand beside the paper */
   .page-seen { display: grid; grid-template-columns: 88px minmax(0, 1fr); gap: 10px; align-items: start;
     min-height: 92px; }
   .page-seen canvas { width: 88px !important; border: 1px solid var(--line); border-radius: 3px;
