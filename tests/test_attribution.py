@@ -6,7 +6,7 @@ import torch
 from torchvision.models import vision_transformer
 
 from test_own_models import ByHand
-from vit_mnist.attribution import logit_lens, share_logit
+from vit_mnist.attribution import token_lens, share_logit
 from vit_mnist.core import UserError
 from vit_mnist.data import load_data
 from vit_mnist.inside import look_inside
@@ -51,7 +51,7 @@ def test_shares_add_up(name):
 
 def test_the_last_lens_is_the_answer():
     inside = look_inside(create_model("vit", seed=0, size="tiny"), load_data().test.images[:2])
-    lens = logit_lens(inside)
+    lens = token_lens(inside)
     torch.testing.assert_close(lens[-1][:, 0], inside.logits)
     assert lens.shape == (1 + len(inside), 2, inside.embedding.shape[1], 10)
 

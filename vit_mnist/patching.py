@@ -46,11 +46,9 @@ def _site(inside, part):
     place = inside.writes[0].before if layer < 0 else inside.layers[layer][-1].after
     if kind == "layer":
         return place, None
-    value = inside.trace.value(place)
-    mask = torch.zeros_like(value, dtype=torch.bool)
-    tokens = mask.view(len(mask), -1, mask.shape[-1])
-    tokens[:, _number("token", rest[0], tokens.shape[1])] = True
-    return place, mask
+    mask = torch.zeros_like(inside.at(place), dtype=torch.bool)
+    mask[:, _number("token", rest[0], mask.shape[1])] = True
+    return place, inside.in_place(mask, place)
 
 # %% ../nbs/58_patching.ipynb #de55e747
 def _put(place, mask, new):
@@ -89,6 +87,8 @@ def patch_logits(
     "Compute the answer with parts of another run put into a run"
     if inside.images.shape != other.images.shape or inside.about.model is not other.about.model:
         raise UserError("both runs must be of one model, with images of equal number and size")
+    if len(inside.trace.steps) != len(other.trace.steps):
+        raise UserError(f"{inside.about.name} takes other steps for other images")
     with torch.no_grad():
         return inside.trace.replay(_edits(inside, parts, other.trace.value))
 
@@ -177,7 +177,7 @@ def patch_path(
     stream = inside.layers[late][0].before
     with torch.no_grad():
         more = other.heads[early][:, head] - inside.heads[early][:, head]
-        new = inside.trace.value(stream) + more.view_as(inside.trace.value(stream))
+        new = inside.trace.value(stream) + inside.in_place(more, stream)
         heard = inside.trace.replay({stream.step: _put(stream, None, new)}, to)
         return inside.trace.replay({to.step: _put(to, mask, heard)})
 
@@ -185,22 +185,30 @@ def patch_path(
 def ablate_parts(
     inside: Inside,  # of a batch
     parts,  # a list, as in `patch_logits`
-    how: str = "zero",  # "zero", "mean" (over the batch) or "resample" (another image's)
+    how: str = "zero",  # "zero", "mean" (of all images) or "resample" (another image's)
+    others: Inside = None,  # whose images these are; default: those of the batch
     seed: int = 0,  # decides which other image
 ) -> Tensor:  # `[n, classes]`
     "Compute the answers with parts switched off"
     check_name("how", how, ("zero", "mean", "resample"))
-    n = len(inside.images)
-    order = torch.randperm(n, generator=make_generator(seed, "resample"))
+    n, m = len(inside.images), len(others.images if others else inside.images)
+    if how == "resample" and not others and n < 2:
+        raise UserError("one image alone can't be resampled: give more, or `others`")
+    low = 0 if others else 1
+    chosen = torch.randint(low, max(m, low + 1), (n,), generator=make_generator(seed, "resample"))
+    if not others:
+        chosen = (torch.arange(n) + chosen) % n  # never the image itself
 
     def new(place):
-        value = inside.trace.value(place)
         if how == "zero":
-            return torch.zeros_like(value)
-        images = value.unflatten(0, (n, -1))  # heads or windows may be folded in
+            return torch.zeros_like(inside.trace.value(place))
+        source = others or inside
+        values = source.by_image(source.trace.value(place), place)
         if how == "mean":
-            return images.mean(0, keepdim=True).expand_as(images).flatten(0, 1)
-        return images[order.to(value.device)].flatten(0, 1)
+            values = values.mean(0).expand(n, *values.shape[1:])
+        else:
+            values = values[chosen.to(values.device)]
+        return inside.in_place(values, place)
 
     with torch.no_grad():
         return inside.trace.replay(_edits(inside, parts, new))
