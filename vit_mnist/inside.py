@@ -209,9 +209,9 @@ def neurons(self: Inside) -> Layers:  # of `[n, tokens, width]`
         for write in self.layers[layer]:
             if write.kind != "MLP":
                 continue
-            steps = range(write.before.step + 1, write.added.step + 1)
-            linear = [i for i in steps if trace.steps[i].func is F.linear]
-            linear = [i for i in linear if trace.needs(write.added.step, i)]
+            added, before = write.added.step, write.before.step
+            linear = [i for i in range(added + 1) if trace.steps[i].func is F.linear]
+            linear = [i for i in linear if trace.needs(added, i) and not trace.needs(before, i)]
             last = [i for i in linear if not any(k > i and trace.needs(k, i) for k in linear)]
             if last:  # several: MLPs side by side
                 calls = [trace.steps[i] for i in last]

@@ -275,6 +275,15 @@ def find_writes(
     return _known(trace, max(starts, key=_count, default=[]))
 
 
+def _origin(trace, place):
+    "Return what a place was before something that is the same for all images was added"
+    step = trace.steps[place.step]
+    places = [part for part in _leaves([step.args, step.kwargs]) if isinstance(part, Place)]
+    if step.func not in _ADD or len(places) != 1:
+        return place
+    return _origin(trace, places[0])
+
+
 def _count(chain):
     "Count the attentions that write to a chain"
     return sum(len(write.attentions) for write in chain)
@@ -283,13 +292,14 @@ def _count(chain):
 def _chain(trace, write, best):
     "Return a chain that begins with a write, and goes on as is best"
     after, before = best.get(write.after, []), write.before.step
+    start = _origin(trace, write.before).step
     if not isinstance(write.added, Place):
         return [replace(write, kind="embedding"), *after]
     seen = tuple(
         number
         for number, step in trace.attentions.items()
         if trace.needs(write.added.step, step)
-        and trace.needs(step, before)
+        and trace.needs(step, start)
         and not trace.needs(before, step)
     )
     return [replace(write, kind="attention" if seen else "MLP", attentions=seen), *after]
@@ -297,7 +307,7 @@ def _chain(trace, write, best):
 
 def _known(trace, chain):
     "Say of each write without attention whether it depends on the stream"
-    start, known = chain[0].before.step if chain else 0, []
+    start, known = _origin(trace, chain[0].before).step if chain else 0, []
     for write in chain:
         of = isinstance(write.added, Place) and trace.needs(write.added.step, start)
         known.append(write if of else replace(write, kind="embedding"))
