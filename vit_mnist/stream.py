@@ -173,6 +173,9 @@ class Trace:
                 values[i] = self._again(step, values, calls or {})
             if i in edits:
                 values[i] = edits[i](values.get(i, step.out))
+            for parent in step.parents:  # what no later step needs makes room
+                if self.last_use[parent] == i and parent != until.step:
+                    values.pop(parent, None)
         return self.value(until, values)
 
     def _again(self, step, values, calls):
@@ -200,6 +203,11 @@ class Trace:
                 own |= found[parent]
             found.append(own)
         return found
+
+    @cached_property
+    def last_use(self) -> dict:
+        "Return for each step the last one that it is an operand of"
+        return {parent: i for i, step in enumerate(self.steps) for parent in step.parents}
 
     def needs(
         self,
