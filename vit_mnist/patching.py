@@ -222,7 +222,7 @@ def ablated_accuracies(
     how: str = "zero",  # as in `ablate_parts`
     others: Inside = None,  # as in `ablate_parts`; default: up to 100 images drawn from the split
     batch_size: int = 100,  # images in a batch
-) -> Tensor:  # `[cases, classes]`
+) -> Tensor:  # `[cases, classes]`; NaN for a class without images
     "Measure the accuracy in each class with parts switched off, case by case"
     count = len(split.classes)
     right, seen = torch.zeros(len(cases), count), torch.bincount(split.labels, minlength=count)
@@ -236,7 +236,7 @@ def ablated_accuracies(
         for case, parts in enumerate(cases):
             answers = ablate_parts(inside, parts, how, others, batch).argmax(1).cpu()
             right[case] += torch.bincount(labels[answers == labels], minlength=count)
-    return right / seen.clamp(min=1)
+    return right / seen
 
 
 def ablated_accuracy(
