@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from vit_mnist.attention import record_attention
+from vit_mnist.attribution import token_lens
 from vit_mnist.core import UserError
 from vit_mnist.data import load_data, normalise
 from vit_mnist.element import base64_text, bundle
 from vit_mnist.explanation import explain
-
-from vit_mnist.model import create_model, load_model, save_model
+from vit_mnist.inside import look_inside
+from vit_mnist.model import batch_logits, create_model, load_model, save_model
 from vit_mnist.panels import faithfulness_facts, panel_html, panels_data, snapshots_of
 from vit_mnist.perturbation import AblatedHeads
 from vit_mnist.weights import load_pretrained
@@ -141,6 +142,18 @@ def test_the_answer_after_every_layer_is_pytorchs(show, explainer, digits):
         assert words in said(page) and f"been {answers[start - 1]}, {100 * before:.0f}" in said(
             page
         )
+
+
+def test_what_is_read_off_each_patch_is_pytorchs(show, explainer, digits):
+    page = show("layers", digits[0])
+    for image in digits[:3]:
+        put(page, image)
+        wanted = token_lens(look_inside(explainer, image[None]))[:, 0, 1:].softmax(-1)
+        answer = int(batch_logits(explainer, image[None]).argmax())
+        lens = torch.tensor(ask(page, "panel.panel.lens.map(step => Array.from(step))"))
+        torch.testing.assert_close(lens, wanted[..., answer], atol=5e-3, rtol=0)
+    assert page.locator(".layers-lens canvas").count() == len(wanted)
+    assert f"finds {answer}" in page.locator(".layers-lens + p").text_content()
 
 
 # ---- one head taken apart

@@ -50,6 +50,9 @@ export const PANEL_STYLE = `
     border: 1px solid var(--line); }
   .panel .layers-table tbody td.layers-first { font-weight: 700; outline: 2px solid currentColor;
     outline-offset: -2px; }
+  .layers-lens { display: grid; grid-template-columns: repeat(auto-fit, minmax(64px, 112px)); gap: 8px; }
+  .layers-lens figure { margin: 0; }
+  .layers-lens figcaption { text-align: center; font-size: 12px; }
   .panel .layers-decided > th { font-weight: 700; text-decoration: underline; }
 
   .apart-steps { display: grid; gap: 16px; grid-template-columns: minmax(0, 1fr); }
