@@ -273,6 +273,21 @@ def _pictures():
     }
 
 
+def _attention_pictures(settings, resume):
+    "Make the callback that draws attention; raise `UserError` where the model has none to draw"
+    from vit_mnist.data import load_data
+    from vit_mnist.learning import AttentionPictures
+    from vit_mnist.model import load_model, model_for
+
+    data = load_data(settings.data, settings.valid_size, seed=settings.seed)
+    pictures = AttentionPictures(data.test.images[:4], settings.snapshots or None)
+    if settings.start and not resume:
+        pictures.check(load_model(find_weights(settings.start)))
+    else:
+        pictures.check(model_for(data, settings.model, seed=0, **settings.model_args))
+    return pictures
+
+
 @command
 @settings_options
 def vit_mnist_train(
@@ -282,6 +297,7 @@ def vit_mnist_train(
     preset: str = None,  # settings found by measuring: fast, explain or best
     settings: str = None,  # JSON file of settings to start from, for example a run's config.json
     profile: bool = False,  # write where the time of a few steps goes: profile.csv, trace.json.gz
+    attention: bool = False,  # draw it before, and after each epoch or --snapshots: attention/*.png
     *,
     model_args: str = None,  # arguments of the model, in place of its entry's: '{"depth": 2}'
     snapshots: str = None,  # steps at which to keep the weights, 0 is before the first: 0,100,500
@@ -300,8 +316,11 @@ def vit_mnist_train(
     from vit_mnist.callbacks import Profiler
 
     _check_start(chosen.start, given)
+    more = [LogFile(), *([Profiler()] if profile else [])]
+    if attention:
+        more.append(_attention_pictures(chosen, resume))
     told = dict(resume=resume, tracking=tracking, pictures=_pictures())
-    run = train(chosen, out, [LogFile(), *([Profiler()] if profile else [])], **told)
+    run = train(chosen, out, more, **told)
     if run.main:
         accuracy, seconds = run.metrics["test_accuracy"], run.metrics["train_seconds"]
         result = f"test accuracy {100 * accuracy:.2f} % after {seconds:.0f} s of training"

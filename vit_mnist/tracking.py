@@ -292,6 +292,23 @@ def log(self: Tracker, row):
 
 
 @patch
+def log_picture(self: Tracker, run, name, path):
+    "Put a picture in the queue, to be shown beside the run's last step"
+    if self.thread is None:
+        return
+    self.flush()
+    folder, step = run.folder.resolve(), run.step
+
+    def show(wandb_run):
+        import wandb  # there already
+
+        with _files_in(folder / "wandb"):
+            wandb_run.log({name: wandb.Image(str(path))}, step=step)
+
+    self.queue.put(show)
+
+
+@patch
 def state_dict(self: Tracker):
     "Return the rows of the last minute, a tensor for each key; nan where a row lacks it"
     self.flush()
