@@ -704,6 +704,7 @@ def vit_mnist_serve(
     host: str = None,  # address to listen on; 0.0.0.0: other machines, too (default: 127.0.0.1)
     port: int = None,  # port to listen on, 0 for any (default: 8000)
     watch: str = None,  # log of requests: file or postgresql+psycopg://... (default: none)
+    watch_images: bool = False,  # keep the images in that log, too
     max_body: int = None,  # bytes of a request's body (default: 16777216)
     max_files: int = None,  # images in a request (default: 256)
     max_pixels: int = None,  # of all images of a request (default: 50000000)
@@ -723,6 +724,7 @@ def vit_mnist_serve(
     if pack:
         print(f"{printable(serving.pack_model(run, Path(pack)))} holds what is served")
         return
-    given = dict(host=host, port=port, watch=watch, **limits, **times)
+    log = dict(watch=watch, watch_images=watch_images or None)
+    given = dict(host=host, port=port, **log, **limits, **times)
     settings = serving.read_serve_settings(**given)
     serving.serve(serving.find_pack(run), settings)

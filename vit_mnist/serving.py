@@ -7,10 +7,12 @@ __all__ = ['pack_model', 'PackedModel', 'hidden_patches', 'heat_png', 'Batcher',
            'Metrics', 'Pixels', 'Answer', 'Answers', 'HeatMap', 'Refusal', 'make_app', 'listen', 'serve', 'find_pack']
 
 # %% ../nbs/84_serving.ipynb #5b3250ab
-import asyncio, hmac, json, logging, os, signal, socket, subprocess, sys, tempfile, time
+import asyncio, hmac, json, logging, os, queue, signal, socket, subprocess, sys, tempfile
+import threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,14 +22,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .core import UserError, cache_root, describe_parameters, one_line, open_onnx
-from .core import printable, read_file, sha256, write_atomic, write_json
+from .core import UserError, cache_root, check_name, describe_parameters, one_line
+from .core import open_onnx, printable, read_file, sha256, write_atomic, write_json
 from .digits import MIN_SIDE, count_pixels, digit_pixels
 from .presets import check_new, check_run, find_weights
 from .watch import describe_requests, model_id
@@ -106,6 +109,28 @@ def pack_model(
     return folder
 
 # %% ../nbs/84_serving.ipynb #95424640
+class _Trust(BaseModel):
+    "Describe how facts about trust must look"
+
+    weights: list[float]
+    threshold: float
+    reasons: list[str]
+
+
+class _Facts(BaseModel):
+    "Describe how the facts of a packed folder must look"
+
+    run: str
+    id: str
+    model: str
+    classes: list[str]
+    mean: float | list[float]
+    std: float | list[float]
+    temperature: float = Field(gt=0)
+    patch: tuple[Annotated[int, Field(ge=1, le=28)], Annotated[int, Field(ge=1, le=28)]]
+    trust: _Trust | None
+
+
 class PackedModel:
     "Answer images with a model from a packed folder"
 
@@ -118,15 +143,27 @@ class PackedModel:
             self.facts = json.loads(read_file(self.folder / _PACK, 2**24))
             if self.facts["format"] != _FORMAT:
                 raise UserError(f"{folder} was packed by another version: pack it again")
+            _Facts.model_validate(self.facts)
+            json.dumps(self.facts, allow_nan=False)  # as /model sends it
             self.page = read_file(self.folder / "index.html", 2**26)
             self.classes, self.trust = self.facts["classes"], self.facts["trust"]
             self.session = open_onnx(read_file(self.folder / "model.onnx", 2**30))
             self.judge = self.trust and open_onnx(read_file(self.folder / "trust.onnx", 2**26))
-            self.answer(np.zeros((1, 1, 28, 28), np.uint8))
+            self._try()
         except UserError:
             raise
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"{folder} holds no packed model ({one_line(error)})") from error
+            raise UserError(f"{folder} holds no packed model ({one_line(error)[:200]})") from error
+
+    def _try(self):
+        "Answer an empty image; raise `ValueError` where files do not fit each other"
+        said = self.answer(np.zeros((1, 1, 28, 28), np.uint8))
+        if said["probabilities"].shape != (1, len(self.classes)):
+            raise ValueError(
+                f"{len(self.classes)} names of {said['probabilities'].shape[1]} classes"
+            )
+        if self.trust and len(self.trust["weights"]) != len(self.trust["reasons"]):
+            raise ValueError("a reason for each score is missing")
 
     def answer(
         self,
@@ -229,10 +266,13 @@ class Batcher:
                 at += len(images)
 
 # %% ../nbs/84_serving.ipynb #b0e1f808
+_PREFIX = "VIT_MNIST_SERVE_"  # of variables in the environment
+
+
 class ServeSettings(BaseSettings):
     "Decide where a service listens and what it refuses"
 
-    model_config = SettingsConfigDict(env_prefix="VIT_MNIST_SERVE_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid")
 
     host: str = "127.0.0.1"  # address to listen on; 0.0.0.0: for other machines, too
     port: int = Field(8000, ge=0, le=65535)  # 0: any that is free
@@ -242,22 +282,40 @@ class ServeSettings(BaseSettings):
     max_pixels: int = Field(50_000_000, ge=784)  # of all images of a request
     max_requests: int = Field(256, ge=1)  # in flight; more are told to come again
     max_waiting: int = Field(2**27, ge=1024)  # bytes of all bodies in flight
-    body_seconds: float = Field(10, gt=0)  # for a body, and for a request's head, to arrive
+    body_seconds: float = Field(
+        10, gt=0, allow_inf_nan=False
+    )  # for a body, and for a request's head, to arrive
     max_batch: int = Field(64, ge=1)  # images in a batch
-    stop_seconds: float = Field(2, ge=0)  # that open connections have when the service stops
+    stop_seconds: float = Field(
+        2, ge=0, allow_inf_nan=False
+    )  # that open connections have when the service stops
     watch: str = ""  # file or address of a log of requests, as `RequestLog` takes it
+    watch_images: bool = False  # keep the images in that log, too
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, token):
+        if not token.isprintable() or " " in token:  # as a file's last line end
+            raise ValueError("it may hold no space and no line end")
+        return token
 
 
 def read_serve_settings(
     **given,  # options; those that are None come from the environment
 ) -> ServeSettings:
     "Read settings of a service; raise `UserError` that names the wrong one"
+    known = [f"{_PREFIX}{name.upper()}" for name in ServeSettings.model_fields]
+    for name in sorted(os.environ):
+        if name.upper().startswith(_PREFIX):  # a token that is misspelt would protect nothing
+            check_name("setting in the environment", name.upper(), known)
     try:
         return ServeSettings(**{name: v for name, v in given.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(map(str, first["loc"]))
-        raise UserError(f"{name} of the service: {first['msg'].lower()}") from error
+        raise UserError(
+            f"{name} of the service: {first['msg'].removeprefix('Value error, ').lower()}"
+        ) from error
 
 # %% ../nbs/84_serving.ipynb #6a6fe05d
 class Metrics:
@@ -272,7 +330,9 @@ class Metrics:
         steps = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
         self.requests = make(Counter, "requests", "Requests answered", ("path", "status"))
         self.errors = make(Counter, "errors", "Requests refused or failed", ("path", "status"))
-        self.seconds = make(Histogram, "seconds", "Time to an answer", ("path",), buckets=steps)
+        self.seconds = make(
+            Histogram, "request_duration_seconds", "Time to an answer", ("path",), buckets=steps
+        )
         self.flight = make(Gauge, "in_flight", "Requests being answered")
         self.predicted = make(Counter, "predicted", "Images by predicted class", ("digit",))
         self.distrusted = make(Counter, "not_trusted", "Answers not to be trusted")
@@ -296,10 +356,11 @@ class _Body:
     "Receive a request's body within limits"
 
     def __init__(self, guard, scope, receive):
-        self.guard, self.receive, self.size, self.ended, self.tail = guard, receive, 0, False, b""
+        self.guard, self.receive, self.size, self.tail = guard, receive, 0, b""
         headers = dict(scope["headers"])
         length, self.expects = headers.get(b"content-length", b""), b"expect" in headers
         self.declared = int(length[:20]) if length.isdigit() else 0
+        self.ended = not self.declared and b"transfer-encoding" not in headers
         self.too_large = f"the body has more than {guard.settings.max_body:,} bytes"
         self.until = time.monotonic() + guard.settings.body_seconds
 
@@ -309,28 +370,30 @@ class _Body:
             left = max(0, self.until - time.monotonic())
             message = await asyncio.wait_for(self.receive(), None if self.ended else left)
         except TimeoutError:
-            await self.refuse(408, f"no whole body after {settings.body_seconds:g} seconds")
-        await self.count(message.get("body", b""))
+            self.refuse(408, f"no whole body after {settings.body_seconds:g} seconds")
+        self.count(message.get("body", b""))
         self.ended = self.ended or not message.get("more_body", False)
         return message
 
-    async def count(self, part):
+    def count(self, part):
         "Add to the bytes received; refuse too many"
         settings = self.guard.settings
         self.size, self.tail = self.size + len(part), (self.tail + part)[-8:]
         self.guard.waiting += len(part)
         if self.size > settings.max_body:
-            await self.refuse(413, self.too_large)
+            self.refuse(413, self.too_large)
         if self.guard.waiting > settings.max_waiting:
-            await self.refuse(429, "too much is being received; come again")
+            self.refuse(429, "too much is being received; come again")
 
-    async def refuse(self, status, why):
-        "Read on for a while, then raise"
-        if not (self.expects or self.ended or status == 408):
+    def refuse(self, status, why):
+        raise HTTPException(status, why, {"Retry-After": "1"} if status == 429 else {})
+
+    async def drain(self):
+        "Read on for a while: who still sends would not see an answer before the end"
+        left = min(3, self.until - time.monotonic())
+        if not self.expects and left > 0:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._drain(), 3)
-        retry = {"Retry-After": "1"} if status == 429 else {}
-        raise HTTPException(status, why, {"Connection": "close", **retry})
+                await asyncio.wait_for(self._drain(), left)
 
     async def _drain(self):
         while (await self.receive()).get("more_body", False):
@@ -349,14 +412,16 @@ class _Guard:
             return await self.app(scope, receive, send)
         path = scope["path"] if scope["path"] in self.paths else "other"
         scope["body"] = body = _Body(self, scope, receive)
-        start, status = time.perf_counter(), 500
+        start, status, early = time.perf_counter(), 500, False
 
         async def answer(message):
-            nonlocal status
+            nonlocal status, early
             if message["type"] == "http.response.start":
-                status = message["status"]
-                if scope["app"].state.stopping:
+                status, early = message["status"], not body.ended
+                if early or scope["app"].state.stopping:
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
+            elif early:  # all of the answer, but not its end
+                message = {**message, "more_body": True}
             await send(message)
 
         self.flying += 1
@@ -371,51 +436,67 @@ class _Guard:
             if status >= 400:
                 self.metrics.errors.labels(path, status).inc()
             self.metrics.seconds.labels(path).observe(time.perf_counter() - start)
+        if early:
+            await body.drain()
+            await send({"type": "http.response.body"})
 
     async def _admit(self, scope, body, answer):
         "Pass a request on, or refuse it"
         try:
+            if scope["method"] == "POST" and _is_foreign(dict(scope["headers"])):
+                raise HTTPException(403, "a page of another site may not ask")
             if not self._has_token(scope):
                 raise HTTPException(401, "a token is needed", {"WWW-Authenticate": "Bearer"})
             if body.declared > self.settings.max_body:
-                await body.refuse(413, body.too_large)
+                body.refuse(413, body.too_large)
             if scope["method"] == "POST" and self.flying > self.settings.max_requests:
-                await body.refuse(429, "too many requests at once; come again")
+                body.refuse(429, "too many requests at once; come again")
         except HTTPException as error:
             detail = {"detail": error.detail}
             return await JSONResponse(detail, error.status_code, error.headers)(scope, body, answer)
-        await self.app(scope, body, answer)
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the server sends no body
+        await self.app({**scope, "method": method}, body, answer)
 
     def _has_token(self, scope):
         "Check the token, in a time that does not tell how much of it is right"
         wanted, given = self.settings.token, dict(scope["headers"]).get(b"authorization", b"")
         if not wanted or scope["path"] == "/health":
             return True
-        return hmac.compare_digest(given, f"Bearer {wanted}".encode())
+        kind, _, given = given.partition(b" ")
+        return kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), wanted.encode())
+
+
+def _is_foreign(headers):
+    "Tell whether a browser asks for a page of another site, which may send forms anywhere"
+    if site := headers.get(b"sec-fetch-site"):
+        return site not in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
 
 # %% ../nbs/84_serving.ipynb #4dafe868
 _MAX_JSON = 2**20  # bytes: three hundred images of 28 x 28 pixels
 _MAX_SIDE = 1000  # pixels of an image in JSON
 
 _Shade = Annotated[float, Field(ge=0, le=255, strict=True)]
+# the first mistake is enough: a list of all in a megabyte of them takes a gigabyte
+_SIDE = Field(min_length=MIN_SIDE, max_length=_MAX_SIDE, fail_fast=True)
+_Image = Annotated[list[Annotated[list[_Shade], _SIDE]], _SIDE]
+_Images = Annotated[list[_Image], Field(min_length=1, max_length=_MAX_JSON // 128, fail_fast=True)]
 
 
 class Pixels(BaseModel):
     "Hold pixels of one image or several, from 0 to 255, dark on light or light on dark"
 
     model_config = ConfigDict(extra="forbid")
-    pixels: list[list[_Shade]] | list[list[list[_Shade]]]
+    pixels: _Image | _Images
 
     @property
     def images(self) -> list:  # of arrays `[height, width]`
-        "Return each image; raise `UserError` for rows of different lengths, and for other sizes"
-        rows = self.pixels
-        images = rows if rows and rows[0] and isinstance(rows[0][0], list) else [rows]
+        "Return each image; raise `UserError` for rows of different lengths"
+        images = self.pixels if isinstance(self.pixels[0][0], list) else [self.pixels]
         for i, image in enumerate(images, 1):
-            sides = {len(image), *map(len, image)}
-            if len(set(map(len, image))) > 1 or min(sides) < MIN_SIDE or max(sides) > _MAX_SIDE:
-                size = f"rows of equal length, {MIN_SIDE} to {_MAX_SIDE} pixels each way"
-                raise UserError(f"image {i} must have {size}")
+            if len(set(map(len, image))) > 1:
+                raise UserError(f"image {i} must have rows of equal length")
         return [np.array(image, np.float32) for image in images]
 
 
@@ -426,8 +507,9 @@ def _read_json(body):
     try:
         return [("", image) for image in Pixels.model_validate_json(body).images]
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise UserError(f"JSON must be pixels as /docs shows them: {first['msg']}") from error
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        deepest = max(found, key=lambda each: len(each["loc"]))  # of an image, or of several
+        raise UserError(f"JSON must be pixels as /docs shows them: {deepest['msg']}") from error
 
 # %% ../nbs/84_serving.ipynb #7c19fa5a
 class _Reader:
@@ -443,7 +525,10 @@ class _Reader:
             return await self._read_form(request, most)
         if kind != "application/json":
             raise HTTPException(415, "send files as multipart/form-data, or application/json")
-        body = await request.body()
+        try:
+            body = await request.body()
+        except ClientDisconnect as error:
+            raise HTTPException(400, "the body ends in the middle") from error
         named = await self._run(_read_json, body)
         if len(named) > most:
             raise HTTPException(413, f"at most {most} images a request")
@@ -492,43 +577,57 @@ def _read_upload(name, file, function):
         raise UserError(str(error).replace("the image", name or "a file", 1)) from error
 
 # %% ../nbs/84_serving.ipynb #dbd98e58
+_log = logging.getLogger("vit_mnist.serving")
+
+
 class _Watcher:
     "Hand answers to a log in the background"
 
     def __init__(self, log, model, metrics):
-        self.log, self.model, self.metrics = log, model, metrics
-        self.rows, self.task = asyncio.Queue(1000), None
+        self.log, self.model, self.metrics, self.broken = log, model, metrics, False
+        self.rows = queue.Queue(1000)
+        self.thread = threading.Thread(target=self._run, daemon=True)  # which holds up no end
 
     def note(self, images, said):
         "Remember answers; where the log is far behind they are lost, and counted"
         try:
             self.rows.put_nowait((images, said))
-        except asyncio.QueueFull:
+        except queue.Full:
             self.metrics.unlogged.inc(len(images))
 
-    async def run(self):
+    def _run(self):
         "Write what was remembered, until None comes"
-        while (first := await self.rows.get()) is not None:
-            rows = [first]
-            while not self.rows.empty() and len(rows) < 100 and self.rows._queue[0] is not None:
-                rows.append(self.rows.get_nowait())
-            images = np.concatenate([row[0] for row in rows])
-            said = {key: np.concatenate([row[1][key] for row in rows]) for key in first[1]}
-            try:
-                await asyncio.to_thread(self._write, images, said)
-            except Exception:  # whatever a database raises must not reach who asks
-                self.metrics.unlogged.inc(len(images))
+        rows = []
+        while None not in rows:
+            rows = [self.rows.get()]
+            with suppress(queue.Empty):
+                while len(rows) < 100:
+                    rows.append(self.rows.get_nowait())
+            if known := [row for row in rows if row is not None]:
+                self._keep(known)
+
+    def _keep(self, rows):
+        images = np.concatenate([row[0] for row in rows])
+        said = {key: np.concatenate([row[1][key] for row in rows]) for key in rows[0][1]}
+        try:
+            self._write(images, said)
+            self.broken = False
+        except Exception as error:  # whatever a database raises must not reach who asks
+            self.metrics.unlogged.inc(len(images))
+            if not self.broken:
+                _log.warning("requests are not kept: %s", one_line(error))
+            self.broken = True
 
     def _write(self, images, said):
         model, known = self.model.facts["id"], {"trusted": said.get("trusted")}
         known |= {"tokens": said["tokens"], "classes": self.model.classes}
         self.log.add(describe_requests(images, said["probabilities"], model, **known))
 
-    async def stop(self):
+    def stop(self):
         "Write the rest, for five seconds at most"
-        with suppress(TimeoutError, asyncio.QueueFull):
-            self.rows.put_nowait(None)
-            await asyncio.wait_for(self.task, 5)
+        with suppress(queue.Full):
+            self.rows.put(None, timeout=1)
+        self.thread.join(5)
 
 # %% ../nbs/84_serving.ipynb #e3abe182
 class Answer(BaseModel):
@@ -580,7 +679,45 @@ _BODY = {
         },
     }
 }
-_REFUSALS: dict = {status: {"model": Refusal} for status in (400, 401, 408, 413, 415, 422, 429)}
+_REFUSALS = {status: {"model": Refusal} for status in (400, 401, 403, 408, 413, 415, 422, 429)}
+
+# %% ../nbs/84_serving.ipynb #bc19ec9f
+_HOW = """curl -F files=@seven.png http://127.0.0.1:8000/predict
+curl -F files=@seven.png 'http://127.0.0.1:8000/explain?target=7' --output why.png
+curl --json '{"pixels": [[0, 255, ...], ...]}' http://127.0.0.1:8000/predict
+with a token:  curl -H 'Authorization: Bearer TOKEN' ..."""
+
+
+def _describe_operation(path, method, told):
+    "Write what one address takes and gives as HTML"
+    parts = [
+        f"<h2>{method.upper()} {escape(path)}</h2><p>{escape(told.get('description', ''))}</p>"
+    ]
+    for each in told.get("parameters", []):
+        shown = escape(json.dumps(each["schema"]))
+        parts.append(f"<p>parameter <b>{escape(each['name'])}</b> <code>{shown}</code></p>")
+    for kind, body in told.get("requestBody", {}).get("content", {}).items():
+        shown = escape(
+            json.dumps({"schema": body["schema"], "example": body.get("example")})[:3000]
+        )
+        parts.append(f"<details><summary>body as {kind}</summary><pre>{shown}</pre></details>")
+    statuses = [f"{code} {escape(each['description'])}" for code, each in told["responses"].items()]
+    return "".join([*parts, f"<p>answers {', '.join(statuses)}</p>"])
+
+
+def _describe(document):
+    "Write an OpenAPI document as a page that loads nothing"
+    head = "<!doctype html><html lang='en'><meta charset='utf-8'><title>How to ask</title>"
+    style = "<style>body{max-width:50em;margin:2em auto;font-family:sans-serif}"
+    style += "pre{overflow:auto;white-space:pre-wrap}</style>"
+    about = f"<h1>{document['info']['title']}</h1><p>{document['info']['description']}</p>"
+    how = f"<pre>{escape(_HOW)}</pre><p>For programs: <a href='openapi.json'>openapi.json</a></p>"
+    operations = [
+        _describe_operation(path, method, told)
+        for path, methods in document["paths"].items()
+        for method, told in methods.items()
+    ]
+    return "".join([head, style, about, how, *operations])
 
 # %% ../nbs/84_serving.ipynb #5d5a5988
 class _Service:
@@ -642,10 +779,10 @@ async def _running(app):
     service = app.state.service
     tasks = [asyncio.create_task(service.batcher.run())]
     if service.watcher:
-        service.watcher.task = asyncio.create_task(service.watcher.run())
+        service.watcher.thread.start()
     yield
     if service.watcher:
-        await service.watcher.stop()
+        await asyncio.to_thread(service.watcher.stop)
     for task in tasks:
         task.cancel()
 
@@ -658,7 +795,9 @@ def make_app(
     "Make the application that uvicorn, or a test, calls"
     settings, metrics = settings or read_serve_settings(), Metrics()
     title, text = "vit_mnist", "Reads handwritten digits, and says which answers to trust."
-    app = FastAPI(title=title, description=text, lifespan=_running, responses=_REFUSALS)
+    # FastAPI's own pages load scripts from another host
+    own = {"docs_url": None, "redoc_url": None, "redirect_slashes": False}
+    app = FastAPI(title=title, description=text, lifespan=_running, responses=_REFUSALS, **own)
     app.state.stopping = False
     app.state.service = service = _Service(model, settings, metrics, watch)
     _add_questions(app, service, settings)
@@ -702,6 +841,10 @@ def _add_pages(app, service, metrics):
     async def page():
         "Show the page to draw a digit on"
         return HTMLResponse(service.model.page)
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs():
+        return HTMLResponse(_describe(app.openapi()))
 
     @app.get("/health")
     async def health() -> dict:
@@ -749,7 +892,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app, settings, ready):
         protocol = type("Connection", (_Connection,), {"seconds": settings.body_seconds})
-        quiet = {"log_level": "warning", "access_log": False}
+        quiet = {"log_level": "error", "access_log": False}  # not a line for each wrong request
         super().__init__(uvicorn.Config(app, http=protocol, ws="none", lifespan="on", **quiet))
         self.app, self.settings, self.ready = app, settings, ready
 
@@ -788,8 +931,10 @@ def listen(
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]
         opened = socket.socket(family, kind, protocol)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # there it would let two services have one port
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
+        opened.listen(2048)  # until then another may bind it, too
     except (OSError, UnicodeError) as error:
         where = f"{settings.host}:{settings.port}"
         raise UserError(f"can't listen on {where} ({one_line(error)})") from error
@@ -807,7 +952,7 @@ def serve(
     if settings.watch:
         from vit_mnist.watch import RequestLog
 
-        log = RequestLog(settings.watch)
+        log = RequestLog(settings.watch, images=settings.watch_images)
     app, opened = make_app(PackedModel(folder), settings, log), listen(settings)
     host, port = opened.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -856,7 +1001,9 @@ def find_pack(
         known = [path.read_bytes() for path in (weights, *beside) if path.is_file()]
     except OSError as error:
         raise UserError(f"can't read {run} ({error.strerror})") from error
-    version = sha256(Path(__file__).read_bytes())
+    # a new version of the package packs anew: its page, its scores
+    code = sorted(p for p in Path(__file__).parent.rglob("*.*") if p.suffix in (".py", ".js"))
+    version = sha256(b"".join(path.read_bytes() for path in code))
     key = sha256(" ".join([*map(sha256, known), version, str(Path(run).name)]).encode())
     folder = cache_root() / "packed" / key[:24]
     if not (folder / _PACK).exists():
