@@ -1,8 +1,11 @@
 """The service from outside: equal to vit_mnist_predict, no torch, hostile requests, the end under
 load, and what a broken log may not break."""
 
+import asyncio
 import http.client
 import json
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +25,7 @@ from vit_mnist.data import load_data
 from vit_mnist.explanation import explain
 from vit_mnist.prediction import predict
 from vit_mnist.serving import PackedModel, ServeSettings, make_app, pack_model
+from vit_mnist.serving import read_serve_settings
 from vit_mnist.trust import load_trust, make_strangers
 from vit_mnist.weights import load_pretrained
 
@@ -184,6 +188,10 @@ REFUSED = {
     "nested": (422, b'{"pixels": ' + b"[" * 500_000, JSON),
     "long JSON": (413, b" " * 2**21, JSON),
     "not UTF-8": (422, b'{"pixels": "\xff"}', JSON),
+    "a megabyte of mistakes": (422, b'{"pixels": [[' + b'"",' * 340_000 + b'""]]}', JSON),
+    "many empty rows": (422, b'{"pixels": [' + b"[]," * 340_000 + b"[]]}", JSON),
+    "from another site": (403, form(SEVEN)[0], {**form()[1], "Sec-Fetch-Site": "cross-site"}),
+    "of another origin": (403, form(SEVEN)[0], {**form()[1], "Origin": "http://evil.example"}),
 }
 
 
@@ -195,6 +203,49 @@ def test_a_wrong_request_is_refused_in_one_line(client, kind):
     detail = answer.json()["detail"]
     assert isinstance(detail, str) and "\n" not in detail and len(detail) < 300
     assert client.post("/predict", files={"files": SEVEN}).status_code == 200
+
+
+def test_mistakes_in_json_are_not_collected():
+    for wrong in (
+        b'{"pixels": [[' + b'"",' * 999 + b'""]]}',
+        b'{"pixels": [' + b"[]," * 99 + b"[]]}",
+    ):
+        with pytest.raises(UserError) as caught:
+            serving._read_json(wrong)
+        assert caught.value.__cause__.error_count() <= 2  # one image, or several
+
+
+def test_a_page_of_the_service_may_ask_it(client):
+    for headers in {"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://testserver"}:
+        assert client.post("/predict", files={"files": SEVEN}, headers=headers).is_success
+
+
+def test_a_refusal_comes_before_the_rest_of_the_body_is_read(packed):
+    app, sent, at_receive = make_app(packed, ServeSettings()), [], []
+
+    async def receive():
+        at_receive.append([message["type"] for message in sent])
+        return {"type": "http.request", "body": b"x", "more_body": len(at_receive) < 3}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-length", b"100000000"), (b"host", b"x")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    asyncio.run(app({**scope, "query_string": b"", "root_path": ""}, receive, send))
+    start, body, end = sent
+    assert start["status"] == 413 and (b"connection", b"close") in start["headers"]
+    assert json.loads(body["body"])["detail"] and body["more_body"]
+    assert at_receive == [["http.response.start", "http.response.body"]] * 3
+    assert not end.get("more_body")
+
+
+def test_the_documentation_loads_nothing(client):
+    page = client.get("/docs").text
+    for path in "/predict", "/explain", "/health", "/model", "/metrics":
+        assert path in page
+    assert "<script" not in page and "src=" not in page and "https:" not in page
+    assert client.get("/redoc").status_code == 404
 
 
 def test_explain_takes_one_image_and_known_classes(client):
@@ -212,8 +263,44 @@ def test_a_token_opens_all_but_health(packed):
             files = {"files": SEVEN}
             assert client.post("/predict", files=files, headers=given).status_code == 401
         assert client.get("/health").status_code == 200
-        right = {"Authorization": "Bearer secret"}
+        right = {"Authorization": "bearer secret"}
         assert client.post("/predict", files={"files": SEVEN}, headers=right).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("TOKEN", "secret\n", "token of the service: it may hold no space"),
+        ("TOKEN", "\udcff", "token of the service"),
+        ("TOKN", "secret", "did you mean 'VIT_MNIST_SERVE_TOKEN'"),
+        ("BODY_SECONDS", "inf", "body_seconds of the service"),
+    ],
+)
+def test_a_wrong_variable_of_the_environment_is_told(monkeypatch, name, value, message):
+    monkeypatch.setenv(f"VIT_MNIST_SERVE_{name}", value)
+    with pytest.raises(UserError, match=message):
+        read_serve_settings()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"patch": [0, 4]},
+        {"patch": None},
+        {"classes": ["0", "1"]},
+        {"run": 5},
+        {"temperature": 0},
+        {"card": {"loss": float("nan")}},
+        {"trust": {"weights": [1], "threshold": 1}},
+    ],
+)
+def test_a_damaged_packed_folder_is_refused_before_it_is_served(folder, tmp_path, wrong):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    facts = json.loads((copy / "pack.json").read_text())
+    (copy / "pack.json").write_text(json.dumps(facts | wrong))
+    with pytest.raises(UserError, match="holds no packed model") as caught:
+        PackedModel(copy)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
 def test_too_many_requests_are_told_to_come_again(packed):
@@ -263,12 +350,25 @@ def test_a_log_gets_what_was_answered(packed):
     assert row.tokens.shape == (1, 64) and row.probability[0] > 0.9
 
 
-def test_a_broken_log_is_counted_and_nothing_else(packed):
+def test_a_broken_log_is_counted_told_once_and_nothing_else(packed, caplog):
     app = make_app(packed, watch=Log(broken=True))
     with TestClient(app) as client:
         for _ in range(3):
             assert client.post("/predict", files={"files": SEVEN}).status_code == 200
     assert app.state.service.metrics.unlogged._value.get() == 3
+    assert [r.getMessage() for r in caplog.records] == ["requests are not kept: no database"]
+    assert app.state.service.watcher.thread.daemon  # a log that hangs holds up no end
+
+
+def test_images_are_kept_only_where_that_is_asked_for(tmp_path, monkeypatch, folder):
+    kept = []
+    monkeypatch.setattr("vit_mnist.watch.RequestLog", lambda where, images: kept.append(images))
+    monkeypatch.setattr(serving, "listen", lambda settings: (_ for _ in ()).throw(UserError("end")))
+    for images in False, True:
+        with pytest.raises(UserError, match="end"):
+            settings = {"watch": str(tmp_path / "log.db"), "watch_images": images}
+            serving.serve(folder, ServeSettings(**settings))
+    assert kept == [False, True]
 
 
 # ---- the process
@@ -308,6 +408,15 @@ def ask(port, body, headers, path="/predict"):
     return answer.status
 
 
+def get(port, path, method="GET"):
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, body
+
+
 def memory(process):
     "Return the most memory that a process ever had, bytes"
     with open(f"/proc/{process.pid}/status") as file:
@@ -325,6 +434,21 @@ def test_a_slow_sender_is_timed_out_while_others_are_answered(service):
     assert ask(service, body, headers) == 200
     assert slow.recv(100).startswith(b"HTTP/1.1 408")
     assert mute.recv(100) == b"" and half.recv(100) == b""
+
+
+def test_a_sender_that_goes_is_no_fault_of_the_service(service):
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    gone = socket.create_connection(("127.0.0.1", service))
+    gone.sendall(head + b"Content-Length: 1000\r\n\r\n{")
+    gone.close()
+    counted = rb'vit_mnist_requests_total\{path="/predict",status="(400|500)"\}'
+    while not (status := re.findall(counted, get(service, "/metrics")[1])):
+        pass
+    assert status == [b"400"]
+
+
+def test_head_is_get_without_a_body(service):
+    assert get(service, "/health", "HEAD") == (200, b"")
 
 
 def test_a_hundred_megabytes_are_refused(folder):
