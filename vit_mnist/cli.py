@@ -140,6 +140,34 @@ def command(
 
     return main
 
+# %% ../nbs/90_cli.ipynb #479e9af1
+_DATA = (  # the names in `DATASETS`
+    *("mnist", "fashionmnist", "kmnist", "qmnist", "emnist-balanced", "emnist-byclass"),
+    *("emnist-bymerge", "emnist-digits", "emnist-letters", "emnist-mnist"),
+)
+_KINDS = "folder", "csv", "npz"  # those in `SOURCES`
+_METHODS = (  # those in `METHODS`
+    *("random", "centre", "ink", "attention", "value_attention", "grad_attention", "rollout"),
+    *("relevance", "grad_rollout", "legrad", "gradient", "input_x_gradient"),
+    *("integrated_gradients", "gradcam", "occlusion"),
+)
+
+
+def _known(module, table, names):
+    "Return a table of a module where that is imported already, else the names in it"
+    return getattr(sys.modules.get(f"vit_mnist.{module}"), table, names)
+
+
+def _check_data(name):
+    "Raise `UserError` for an unknown data set or kind of files, without importing torch"
+    kind, colon, _ = name.partition(":")
+    if colon:
+        check_name("kind of files", kind, _known("own_data", "SOURCES", _KINDS))
+        return
+    name, known = name.lower(), _known("data", "DATASETS", _DATA)
+    if name.replace("-", "") not in known:
+        check_name("data set", name, known)
+
 # %% ../nbs/90_cli.ipynb #b599df46
 def _write_samples(split, folder):
     "Write the first eight images as PNG files, with their number and class in the name"
@@ -204,34 +232,6 @@ def _given(**options):
         forms = "--model-args takes JSON like '{\"depth\": 2}' and --snapshots steps like 0,100,500"
         raise UserError(f"{forms} ({error})") from error
     return given
-
-# %% ../nbs/90_cli.ipynb #479e9af1
-_DATA = (  # the names in `DATASETS`
-    *("mnist", "fashionmnist", "kmnist", "qmnist", "emnist-balanced", "emnist-byclass"),
-    *("emnist-bymerge", "emnist-digits", "emnist-letters", "emnist-mnist"),
-)
-_KINDS = "folder", "csv", "npz"  # those in `SOURCES`
-_METHODS = (  # those in `METHODS`
-    *("random", "centre", "ink", "attention", "value_attention", "grad_attention", "rollout"),
-    *("relevance", "grad_rollout", "legrad", "gradient", "input_x_gradient"),
-    *("integrated_gradients", "gradcam", "occlusion"),
-)
-
-
-def _known(module, table, names):
-    "Return a table of a module where that is imported already, else the names in it"
-    return getattr(sys.modules.get(f"vit_mnist.{module}"), table, names)
-
-
-def _check_data(name):
-    "Raise `UserError` for an unknown data set or kind of files, without importing torch"
-    kind, colon, _ = name.partition(":")
-    if colon:
-        check_name("kind of files", kind, _known("own_data", "SOURCES", _KINDS))
-        return
-    name, known = name.lower(), _known("data", "DATASETS", _DATA)
-    if name.replace("-", "") not in known:
-        check_name("data set", name, known)
 
 # %% ../nbs/90_cli.ipynb #be77d82c
 def _start_settings(preset, file, resume, given):

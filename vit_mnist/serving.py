@@ -679,7 +679,8 @@ _BODY = {
         },
     }
 }
-_REFUSALS: dict = {status: {"model": Refusal} for status in (400, 401, 403, 408, 413, 415, 422, 429)}
+_STATUSES = 400, 401, 403, 408, 413, 415, 422, 429
+_REFUSALS: dict = {status: {"model": Refusal} for status in _STATUSES}
 
 # %% ../nbs/84_serving.ipynb #bc19ec9f
 _HOW = """curl -F files=@seven.png http://127.0.0.1:8000/predict
