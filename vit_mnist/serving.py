@@ -870,22 +870,24 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport):
         super().connection_made(transport)
-        self.timer = self.loop.call_later(self.seconds, self._check)
+        self.timer = self.loop.call_later(self.seconds, transport.close)
 
     def data_received(self, data):
         super().data_received(data)
-        if self.timer is None and (self.cycle is None or self.cycle.response_complete):
-            self.timer = self.loop.call_later(self.seconds, self._check)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._calm()  # else it would end the pause between two requests
+        elif self.timer is None:
+            self.timer = self.loop.call_later(self.seconds, self.transport.close)
 
     def connection_lost(self, exc):
         super().connection_lost(exc)
+        self._calm()
+
+    def _calm(self):
+        "Forget the time: a request has begun, or the connection is gone"
         if self.timer is not None:
             self.timer.cancel()
-
-    def _check(self):
         self.timer = None
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
 
 
 class _Server(uvicorn.Server):
