@@ -8,7 +8,8 @@ import pytest
 from vit_mnist.checkpoints import read_checkpoint
 from vit_mnist.core import UserError
 from vit_mnist.model import create_model, save_model
-from vit_mnist.runs import is_pretrained, list_runs, open_data, open_model, run_settings
+from vit_mnist.runs import is_pretrained, list_runs, list_snapshots, open_data, open_model
+from vit_mnist.runs import run_settings
 from vit_mnist.settings import read_settings
 
 
@@ -108,3 +109,24 @@ def test_a_pipe_a_device_or_a_folder_in_a_run_folder_is_never_waited_for(tmp_pat
     what(tmp_path / "manifest.json")
     with pytest.raises(UserError, match="is damaged: .*(a device or a pipe|a directory)"):
         read_checkpoint(tmp_path)
+
+
+def test_snapshots_are_listed_by_step(tmp_path):
+    folder = tmp_path / "snapshots"
+    folder.mkdir()
+    for step in ("000200", "000000", "1000000", "-00001", "1e3", "9" * 13, ""):
+        (folder / f"step-{step}.safetensors").touch()
+    (folder / "step-000300.txt").touch()
+    wanted = {0: "000000", 200: "000200", 1_000_000: "1000000"}
+    found = list_snapshots(str(tmp_path))
+    assert list(found) == list(wanted)
+    assert found == {step: folder / f"step-{name}.safetensors" for step, name in wanted.items()}
+
+
+@pytest.mark.parametrize("name", [None, "step-one.safetensors"])
+def test_a_run_without_snapshots_says_how_to_get_them(tmp_path, name):
+    if name:
+        (tmp_path / "snapshots").mkdir()
+        (tmp_path / "snapshots" / name).touch()
+    with pytest.raises(UserError, match="has no snapshots; train with .*--snapshots 0,100,200"):
+        list_snapshots(tmp_path)
