@@ -373,7 +373,7 @@ class Profiler(Callback):
             needed = self.steps + self.warmup
             warnings.warn(f"the run ended before step {needed}, so there is no profile")
 
-
+# %% ../nbs/33_callbacks.ipynb #c65ba136
 def settings_callbacks(
     settings: Training,  # how a model learns
 ) -> list:  # of `Callback` objects, in the order in which they are called

@@ -346,7 +346,7 @@ def read_image(
         warnings.simplefilter("ignore")  # a file's oddities that don't matter if it can be read
         return _decode(_content(source))
 
-
+# %% ../nbs/13_digits.ipynb #5154a8c3
 def digit_pixels(
     source,  # as `read_image` takes it, or what that returns, or an array of pixels of any size
 ) -> np.ndarray:  # `uint8`, ink 255 on 0, `[1, 28, 28]`

@@ -143,7 +143,7 @@ class Drift:
         none = f"no drift: the least p-value is {self.p_values[least]:.2g} ({least})"
         return f"drift: {', '.join(named)}" if named else none
 
-
+# %% ../nbs/83_drift.ipynb #74f7225a
 def _usable(requests):
     "Leave out rows that no service wrote: without ink, probabilities or time, or with others"
     shares = requests.probabilities

@@ -130,7 +130,7 @@ class _Facts(BaseModel):
     patch: tuple[Annotated[int, Field(ge=1, le=28)], Annotated[int, Field(ge=1, le=28)]]
     trust: _Trust | None
 
-
+# %% ../nbs/84_serving.ipynb #01a200dc
 class PackedModel:
     "Answer images with a model from a packed folder"
 
