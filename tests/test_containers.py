@@ -141,7 +141,11 @@ def build(name, folder):
         if word == "COPY":
             copy(rest.split()[:-1], where)
         if word == "RUN":
-            subprocess.run(["sh", "-ec", rest], cwd=where, env=env, check=True, timeout=HANGS)
+            words, told = ["sh", "-ec", rest], {"stderr": subprocess.PIPE, "text": True}
+            done = subprocess.run(words, cwd=where, env=env, timeout=HANGS, **told)
+            if "error sending request for url" in done.stderr:
+                pytest.skip("the wheels for processors can't be reached from here")
+            assert done.returncode == 0, done.stderr
 
 
 def copy(sources, folder):
@@ -202,7 +206,7 @@ def photograph():
 def test_the_image_that_trains_trains(tmp_path):
     venv = build("train", tmp_path)
     command = json.loads(lines("train")[-1][1])
-    brief = ["--limit", "64", "--epochs", "1", "--valid-size", "100", "--out", tmp_path / "run"]
+    brief = ["--limit", "640", "--out", tmp_path / "run"]  # what a preset leaves free
     words = [venv / "bin" / command[0], *command[1:], *brief]
     subprocess.run(words, check=True, cwd=tmp_path, timeout=HANGS)
     assert (tmp_path / "run" / "model.safetensors").exists()

@@ -797,7 +797,7 @@ def make_app(
     settings, metrics = settings or read_serve_settings(), Metrics()
     title, text = "vit_mnist", "Reads handwritten digits, and says which answers to trust."
     # FastAPI's own pages load scripts from another host
-    own = {"docs_url": None, "redoc_url": None, "redirect_slashes": False}
+    own: dict = {"docs_url": None, "redoc_url": None, "redirect_slashes": False}
     app = FastAPI(title=title, description=text, lifespan=_running, responses=_REFUSALS, **own)
     app.state.stopping = False
     app.state.service = service = _Service(model, settings, metrics, watch)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
@@ -25,17 +26,17 @@ class Place:
     "Say which step made a tensor"
 
     step: int  # position among the steps, from 0, the images
-    item: int = None  # which of several results; None: the only one
+    item: int | None = None  # which of several results; None: the only one
 
 
 @dataclass(eq=False)
 class Step:
     "Hold one call of a PyTorch function"
 
-    func: Callable  # what was called
+    func: Callable | None  # what was called; None: the images come in
     args: tuple  # with a `Place` for each tensor that depends on the images
     kwargs: dict  # the same
-    out: object  # what it returned
+    out: Any  # what it returned
     product: object = None  # of weights and values, where it is attention
     parents: tuple = ()  # the steps that its operands came from
 
